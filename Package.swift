@@ -1,0 +1,59 @@
+// swift-tools-version: 6.2
+// Spindle: an IPsec VPN gateway cluster. `docs/architecture.md` explains the rooms; the arrows
+// between the targets below are enforced again, per import line, by Tests/TidyTests.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "spindle",
+    products: [
+        .executable(name: "spindle", targets: ["spindle"]),
+        .library(name: "ESP", targets: ["ESP"]),
+        .library(name: "CryptoCardSim", targets: ["CryptoCardSim"]),
+        .library(name: "Cluster", targets: ["Cluster"]),
+        .library(name: "Gateway", targets: ["Gateway"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    ],
+    targets: [
+        .systemLibrary(
+            name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
+
+        // Pure: no clock, socket, thread, environment or file.
+        .target(name: "Wire", swiftSettings: strict),
+        .target(name: "Crypto", dependencies: ["COpenSSL"], swiftSettings: strict),
+        .target(name: "ESP", dependencies: ["Wire", "Crypto"], swiftSettings: strict),
+        .target(name: "IKEStub", dependencies: ["Crypto"], swiftSettings: strict),
+        .target(name: "CryptoCardSim", dependencies: ["ESP"], swiftSettings: strict),
+        .target(name: "Cluster", dependencies: ["ESP", "Wire"], swiftSettings: strict),
+        .target(
+            name: "Gateway", dependencies: ["Cluster", "CryptoCardSim", "ESP", "Wire"],
+            swiftSettings: strict),
+
+        // Edge and proof.
+        .target(
+            name: "GatewayIO", dependencies: ["CPcap", "ESP", "Gateway", "Wire"],
+            swiftSettings: strict),
+        .target(
+            name: "Verification",
+            dependencies: ["Crypto", "ESP", "GatewayIO", "IKEStub", "Wire"],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "spindle",
+            dependencies: [
+                "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO",
+                "Verification", "Wire",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+    ]
+)

@@ -1,0 +1,217 @@
+// OpenSSL 3 for a packet path: ciphers are called through the provider's own dispatch table
+// (provider-cipher(7), stable ABI, public headers), because EVP_EncryptInit_ex asks the provider
+// for the IV length with eight string searches on every packet. Digests go through EVP.
+//
+// Everything here is static inline: Swift imports the bodies and inlines them. Lengths and
+// pointers are the caller's duty (module Crypto); nothing here allocates except *_new and *_rekey.
+#pragma once
+#include <openssl/core.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/opensslv.h>
+#include <openssl/params.h>
+#include <openssl/provider.h>
+#include <stdint.h>
+#include <string.h>
+#include <strings.h>
+
+// One cipher's entry points, copied out of the provider's dispatch table.
+typedef struct {
+    void *provider_context;
+    OSSL_FUNC_cipher_newctx_fn *new_context;
+    OSSL_FUNC_cipher_freectx_fn *free_context;
+    OSSL_FUNC_cipher_encrypt_init_fn *encrypt_init;
+    OSSL_FUNC_cipher_decrypt_init_fn *decrypt_init;
+    OSSL_FUNC_cipher_cipher_fn *cipher;
+    OSSL_FUNC_cipher_final_fn *final;
+    OSSL_FUNC_cipher_get_ctx_params_fn *get_params;
+    OSSL_FUNC_cipher_set_ctx_params_fn *set_params;
+} spindle_cipher;
+
+// `names` is the provider's "AES-256-GCM:id-aes256-GCM:2.16.840…"; any of them may match.
+static inline int spindle_names_contain(const char *names, const char *wanted) {
+    size_t length = strlen(wanted);
+    while (names != NULL) {
+        const char *end = strchr(names, ':');
+        size_t name_length = end ? (size_t)(end - names) : strlen(names);
+        if (name_length == length && strncasecmp(names, wanted, length) == 0) return 1;
+        names = end ? end + 1 : NULL;
+    }
+    return 0;
+}
+
+// 1 and `out` filled, or 0 when the provider lacks the cipher or one of the functions.
+static inline int spindle_cipher_find(
+    OSSL_PROVIDER *provider, const char *name, spindle_cipher *out) {
+    int no_cache = 0;
+    const OSSL_ALGORITHM *all =
+        OSSL_PROVIDER_query_operation(provider, OSSL_OP_CIPHER, &no_cache);
+    if (no_cache) return 0;
+    for (; all != NULL && all->algorithm_names != NULL; all++) {
+        if (!spindle_names_contain(all->algorithm_names, name)) continue;
+        memset(out, 0, sizeof *out);
+        out->provider_context = OSSL_PROVIDER_get0_provider_ctx(provider);
+        for (const OSSL_DISPATCH *d = all->implementation; d->function_id != 0; d++) {
+            switch (d->function_id) {
+            case OSSL_FUNC_CIPHER_NEWCTX: out->new_context = OSSL_FUNC_cipher_newctx(d); break;
+            case OSSL_FUNC_CIPHER_FREECTX: out->free_context = OSSL_FUNC_cipher_freectx(d); break;
+            case OSSL_FUNC_CIPHER_ENCRYPT_INIT:
+                out->encrypt_init = OSSL_FUNC_cipher_encrypt_init(d);
+                break;
+            case OSSL_FUNC_CIPHER_DECRYPT_INIT:
+                out->decrypt_init = OSSL_FUNC_cipher_decrypt_init(d);
+                break;
+            case OSSL_FUNC_CIPHER_CIPHER: out->cipher = OSSL_FUNC_cipher_cipher(d); break;
+            case OSSL_FUNC_CIPHER_FINAL: out->final = OSSL_FUNC_cipher_final(d); break;
+            case OSSL_FUNC_CIPHER_GET_CTX_PARAMS:
+                out->get_params = OSSL_FUNC_cipher_get_ctx_params(d);
+                break;
+            case OSSL_FUNC_CIPHER_SET_CTX_PARAMS:
+                out->set_params = OSSL_FUNC_cipher_set_ctx_params(d);
+                break;
+            default: break;
+            }
+        }
+        return out->new_context && out->free_context && out->encrypt_init && out->decrypt_init &&
+               out->cipher && out->final && out->get_params && out->set_params;
+    }
+    return 0;
+}
+
+// One octet-string parameter and the end mark, as the provider's set/get functions want them.
+#define SPINDLE_PARAM(variable, name, pointer, length)                                        \
+    OSSL_PARAM variable[2] = {                                                                \
+        {name, OSSL_PARAM_OCTET_STRING, (void *)(pointer), length, OSSL_PARAM_UNMODIFIED},    \
+        {NULL, 0, NULL, 0, 0}}
+
+// Sets IV length (CCM only, where it fixes L) and tag length, then the key. 1 on success.
+static inline int spindle_cipher_key(
+    const spindle_cipher *c, void *context, int encrypt, const uint8_t *key, size_t key_length,
+    size_t ccm_iv_length, size_t ccm_tag_length) {
+    if (ccm_iv_length != 0) {
+        OSSL_PARAM params[3] = {
+            {OSSL_CIPHER_PARAM_AEAD_IVLEN, OSSL_PARAM_UNSIGNED_INTEGER, &ccm_iv_length,
+             sizeof ccm_iv_length, OSSL_PARAM_UNMODIFIED},
+            {OSSL_CIPHER_PARAM_AEAD_TAG, OSSL_PARAM_OCTET_STRING, NULL, ccm_tag_length,
+             OSSL_PARAM_UNMODIFIED},
+            {NULL, 0, NULL, 0, 0}};
+        if (!c->set_params(context, params)) return 0;
+    }
+    return encrypt ? c->encrypt_init(context, key, key_length, NULL, 0, NULL)
+                   : c->decrypt_init(context, key, key_length, NULL, 0, NULL);
+}
+
+// AEAD in place. `ccm`: CCM must hear the message length before the AAD (NIST SP 800-38C).
+static inline int spindle_aead_seal(
+    const spindle_cipher *c, void *context, int ccm, const uint8_t *iv, size_t iv_length,
+    const uint8_t *aad, size_t aad_length, uint8_t *data, size_t length, uint8_t *tag,
+    size_t tag_length) {
+    size_t done = 0;
+    SPINDLE_PARAM(params, OSSL_CIPHER_PARAM_AEAD_TAG, tag, tag_length);
+    if (!c->encrypt_init(context, NULL, 0, iv, iv_length, NULL)) return 0;
+    if (ccm && !c->cipher(context, NULL, &done, length, NULL, length)) return 0;
+    if (aad_length && !c->cipher(context, NULL, &done, aad_length, aad, aad_length)) return 0;
+    if ((length || ccm) && !c->cipher(context, data, &done, length, data, length)) return 0;
+    if (!ccm && !c->final(context, data, &done, 16)) return 0;
+    return c->get_params(context, params);
+}
+
+// AEAD in place; 0 when the tag is wrong. The plaintext is in `data` even then: the caller wipes it.
+static inline int spindle_aead_open(
+    const spindle_cipher *c, void *context, int ccm, const uint8_t *iv, size_t iv_length,
+    const uint8_t *aad, size_t aad_length, uint8_t *data, size_t length, const uint8_t *tag,
+    size_t tag_length) {
+    size_t done = 0;
+    SPINDLE_PARAM(params, OSSL_CIPHER_PARAM_AEAD_TAG, tag, tag_length);
+    if (!c->decrypt_init(context, NULL, 0, iv, iv_length, params)) return 0;
+    if (ccm && !c->cipher(context, NULL, &done, length, NULL, length)) return 0;
+    if (aad_length && !c->cipher(context, NULL, &done, aad_length, aad, aad_length)) return 0;
+    if ((length || ccm) && !c->cipher(context, data, &done, length, data, length)) return 0;
+    return ccm || c->final(context, data, &done, 16);
+}
+
+// CBC (whole blocks, no padding) or CTR, in place.
+static inline int spindle_cipher_run(
+    const spindle_cipher *c, void *context, int encrypt, const uint8_t *iv, uint8_t *data,
+    size_t length) {
+    size_t done = 0;
+    int started = encrypt ? c->encrypt_init(context, NULL, 0, iv, 16, NULL)
+                          : c->decrypt_init(context, NULL, 0, iv, 16, NULL);
+    return started && (length == 0 || c->cipher(context, data, &done, length, data, length));
+}
+
+// HMAC (RFC 2104) with both padded-key blocks already hashed: two state copies a packet instead of
+// two more compressions and the key handling of EVP_MAC.
+typedef struct {
+    EVP_MD_CTX *inner, *outer, *work;
+} spindle_hmac;
+
+static inline int spindle_hmac_key(
+    spindle_hmac *m, const EVP_MD *digest, const uint8_t *key, size_t key_length) {
+    uint8_t pad[EVP_MAX_MD_SIZE * 3];
+    size_t block = (size_t)EVP_MD_get_block_size(digest);
+    unsigned int hashed = 0;
+    int ok = 0;
+    if (block == 0 || block > sizeof pad) return 0;
+    memset(pad, 0, sizeof pad);
+    if (key_length > block) {
+        if (!EVP_Digest(key, key_length, pad, &hashed, digest, NULL)) goto out;
+    } else if (key_length != 0) {
+        memcpy(pad, key, key_length);
+    }
+    for (size_t i = 0; i < block; i++) pad[i] ^= 0x36;
+    if (!EVP_DigestInit_ex2(m->inner, digest, NULL) || !EVP_DigestUpdate(m->inner, pad, block))
+        goto out;
+    for (size_t i = 0; i < block; i++) pad[i] ^= 0x36 ^ 0x5c;
+    if (!EVP_DigestInit_ex2(m->outer, digest, NULL) || !EVP_DigestUpdate(m->outer, pad, block))
+        goto out;
+    ok = EVP_DigestInit_ex2(m->work, digest, NULL);
+out:
+    OPENSSL_cleanse(pad, sizeof pad);
+    return ok;
+}
+
+// The full-length HMAC of `data | tail` into `out` (EVP_MAX_MD_SIZE bytes). `tail`: the high half
+// of an extended sequence number, which is authenticated but not sent (RFC 4303 §2.2.1).
+static inline int spindle_hmac_run(
+    const spindle_hmac *m, const uint8_t *data, size_t length, const uint8_t *tail,
+    size_t tail_length, uint8_t *out) {
+    unsigned int size = 0;
+    if (!EVP_MD_CTX_copy_ex(m->work, m->inner)) return 0;
+    if (!EVP_DigestUpdate(m->work, data, length)) return 0;
+    if (tail_length && !EVP_DigestUpdate(m->work, tail, tail_length)) return 0;
+    if (!EVP_DigestFinal_ex(m->work, out, &size)) return 0;
+    if (!EVP_MD_CTX_copy_ex(m->work, m->outer)) return 0;
+    if (!EVP_DigestUpdate(m->work, out, size)) return 0;
+    return EVP_DigestFinal_ex(m->work, out, &size);
+}
+
+static inline void spindle_prefetch(const void *address) { __builtin_prefetch(address, 1, 3); }
+
+// The calls that OpenSSL's manual shows for AES-256-GCM with a context kept per key: the baseline of
+// benchmarks and the oracle of tests.
+static inline int spindle_plain_seal(
+    EVP_CIPHER_CTX *c, const uint8_t *iv, const uint8_t *aad, int aad_length, uint8_t *data,
+    int length, uint8_t *tag, int tag_length) {
+    int done = 0;
+    return EVP_EncryptInit_ex(c, NULL, NULL, NULL, iv) &&
+           EVP_EncryptUpdate(c, NULL, &done, aad, aad_length) &&
+           EVP_EncryptUpdate(c, data, &done, data, length) &&
+           EVP_EncryptFinal_ex(c, data + length, &done) &&
+           EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, tag_length, tag);
+}
+
+static inline int spindle_plain_open(
+    EVP_CIPHER_CTX *c, const uint8_t *iv, const uint8_t *aad, int aad_length, uint8_t *data,
+    int length, uint8_t *tag, int tag_length) {
+    int done = 0;
+    return EVP_DecryptInit_ex(c, NULL, NULL, NULL, iv) &&
+           EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, tag_length, tag) &&
+           EVP_DecryptUpdate(c, NULL, &done, aad, aad_length) &&
+           EVP_DecryptUpdate(c, data, &done, data, length) &&
+           EVP_DecryptFinal_ex(c, data + length, &done) > 0;
+}
