@@ -1,0 +1,179 @@
+// One cipher context with its key schedule, one pair of HMAC states, or both: what a crypto engine
+// keeps per key. It is re-keyed in place, because that costs a third of making a new one.
+
+internal import COpenSSL
+
+/// How to key a context: algorithms and lengths, no key.
+public struct KeyRecipe: Hashable, Sendable {
+    /// nil: no encryption (RFC 2410).
+    public let cipher: Cipher?
+    /// Octets of cipher key.
+    public let cipherKeyBytes: Int
+    /// Octets of the AEAD tag on the wire; 0 for other ciphers.
+    public let tagBytes: Int
+    /// nil: no separate MAC.
+    public let hash: Hash?
+    /// Octets of MAC key; HMAC takes any number.
+    public let hashKeyBytes: Int
+    /// The direction: CBC's key schedules differ.
+    public let encrypts: Bool
+
+    public init(
+        cipher: Cipher?, cipherKeyBytes: Int, tagBytes: Int, hash: Hash?, hashKeyBytes: Int,
+        encrypts: Bool
+    ) {
+        self.cipher = cipher
+        self.cipherKeyBytes = cipherKeyBytes
+        self.tagBytes = tagBytes
+        self.hash = hash
+        self.hashKeyBytes = hashKeyBytes
+        self.encrypts = encrypts
+    }
+
+    var isCCM: Bool {
+        switch cipher {
+        case .aes128CCM, .aes192CCM, .aes256CCM: true
+        default: false
+        }
+    }
+}
+
+/// Where one message lies in memory, as offsets from one base: AAD, IV, data and tag may be spread
+/// over the same packet, and data is transformed in place.
+public struct MessageLayout {
+    public var aad: UnsafeRawPointer
+    public var aadBytes: Int
+    public var iv: UnsafeRawPointer
+    public var ivBytes: Int
+    public var data: UnsafeMutableRawPointer
+    public var dataBytes: Int
+    public var tag: UnsafeMutableRawPointer
+
+    public init(
+        aad: UnsafeRawPointer, aadBytes: Int, iv: UnsafeRawPointer, ivBytes: Int,
+        data: UnsafeMutableRawPointer, dataBytes: Int, tag: UnsafeMutableRawPointer
+    ) {
+        self.aad = aad
+        self.aadBytes = aadBytes
+        self.iv = iv
+        self.ivBytes = ivBytes
+        self.data = data
+        self.dataBytes = dataBytes
+        self.tag = tag
+    }
+}
+
+/// The longest HMAC output, in octets (SHA-512).
+public let maximumHashBytes = 64
+
+/// A context that holds at most one key at a time. All operations work in place, allocate nothing,
+/// and answer false only for a wrong tag or a failure inside OpenSSL.
+public struct KeyedContext: ~Copyable {
+    private var dispatch: UnsafePointer<spindle_cipher>?
+    private var context: UnsafeMutableRawPointer?
+    private var hmac = spindle_hmac()
+    private var isCCM: Int32 = 0
+    private var tagBytes = 0
+
+    /// An empty context: nothing is allocated before the first key.
+    public init() {}
+
+    deinit {
+        if let dispatch, let context { dispatch.pointee.free_context(context) }
+        EVP_MD_CTX_free(hmac.inner)
+        EVP_MD_CTX_free(hmac.outer)
+        EVP_MD_CTX_free(hmac.work)
+    }
+
+    /// Wipes and frees the key schedule and the HMAC states.
+    public mutating func erase() { self = KeyedContext() }
+
+    /// Takes a new key, re-using the memory when the cipher stays the same.
+    ///
+    /// `key` holds the cipher key, `hashKey` the MAC key; lengths are the recipe's. CCM's nonce is
+    /// the 11 octets of RFC 4309 §4. Throws only when OpenSSL can't allocate.
+    public mutating func key(
+        _ recipe: KeyRecipe, library: CryptoLibrary, key: UnsafeRawPointer,
+        hashKey: UnsafeRawPointer, ccmNonceBytes: Int = 11
+    ) throws(CryptoError) {
+        tagBytes = recipe.tagBytes
+        if let cipher = recipe.cipher {
+            let wanted = library.dispatch(for: cipher)
+            // CCM remembers state of its last message across keys; a fresh context is simpler.
+            if dispatch != wanted || recipe.isCCM {
+                if let dispatch, let context { dispatch.pointee.free_context(context) }
+                context = wanted.pointee.new_context(wanted.pointee.provider_context)
+                dispatch = wanted
+            }
+            isCCM = recipe.isCCM ? 1 : 0
+            let keyed = spindle_cipher_key(
+                wanted, context, recipe.encrypts ? 1 : 0,
+                key.assumingMemoryBound(to: UInt8.self), recipe.cipherKeyBytes,
+                recipe.isCCM ? ccmNonceBytes : 0, recipe.tagBytes)
+            guard context != nil, keyed == 1 else { throw .operationFailed(cipher.name) }
+        }
+        guard let hash = recipe.hash else { return }
+        if hmac.inner == nil {
+            hmac = spindle_hmac(
+                inner: EVP_MD_CTX_new(), outer: EVP_MD_CTX_new(), work: EVP_MD_CTX_new())
+        }
+        let keyed = spindle_hmac_key(
+            &hmac, library.digest(for: hash), hashKey.assumingMemoryBound(to: UInt8.self),
+            recipe.hashKeyBytes)
+        guard hmac.work != nil, keyed == 1 else { throw .operationFailed(hash.name) }
+    }
+
+    /// Encrypts `layout.data` and writes the tag. The context must hold an AEAD key.
+    public func seal(_ layout: borrowing MessageLayout) -> Bool {
+        spindle_aead_seal(
+            dispatch, context, isCCM, layout.iv.assumingMemoryBound(to: UInt8.self),
+            layout.ivBytes, layout.aad.assumingMemoryBound(to: UInt8.self), layout.aadBytes,
+            layout.data.assumingMemoryBound(to: UInt8.self), layout.dataBytes,
+            layout.tag.assumingMemoryBound(to: UInt8.self), tagBytes) == 1
+    }
+
+    /// Decrypts `layout.data` and checks the tag; false when it is wrong. The data is overwritten
+    /// with unauthenticated plaintext even then: the caller must wipe it.
+    public func open(_ layout: borrowing MessageLayout) -> Bool {
+        let opened = spindle_aead_open(
+            dispatch, context, isCCM, layout.iv.assumingMemoryBound(to: UInt8.self),
+            layout.ivBytes, layout.aad.assumingMemoryBound(to: UInt8.self), layout.aadBytes,
+            layout.data.assumingMemoryBound(to: UInt8.self), layout.dataBytes,
+            layout.tag.assumingMemoryBound(to: UInt8.self), tagBytes)
+        if opened != 1 { ERR_clear_error() }
+        return opened == 1
+    }
+
+    /// Runs CBC (whole blocks) or CTR over `data` from a 16-octet IV.
+    public func run(
+        encrypts: Bool, iv: UnsafeRawPointer, data: UnsafeMutableRawPointer, count: Int
+    ) -> Bool {
+        spindle_cipher_run(
+            dispatch, context, encrypts ? 1 : 0, iv.assumingMemoryBound(to: UInt8.self),
+            data.assumingMemoryBound(to: UInt8.self), count) == 1
+    }
+
+    /// The full HMAC of `data` followed by `tail`, into `output` (`maximumHashBytes` octets).
+    public func authenticate(
+        _ data: UnsafeRawPointer, count: Int, tail: UnsafeRawPointer, tailBytes: Int,
+        output: UnsafeMutableRawPointer
+    ) -> Bool {
+        withUnsafePointer(to: hmac) { hmac in
+            spindle_hmac_run(
+                hmac, data.assumingMemoryBound(to: UInt8.self), count,
+                tail.assumingMemoryBound(to: UInt8.self), tailBytes,
+                output.assumingMemoryBound(to: UInt8.self)) == 1
+        }
+    }
+}
+
+/// Asks the processor for the cache line at `address`; a hint without effect on the result.
+public func prefetch(_ address: UnsafeRawPointer) { spindle_prefetch(address) }
+
+/// Asks for the four cache lines from `address` on.
+public func prefetchLines(_ address: UnsafeRawPointer) {
+    spindle_prefetch(address)
+    spindle_prefetch(address + 64)
+    spindle_prefetch(address + 128)
+    spindle_prefetch(address + 192)
+}
