@@ -1,0 +1,148 @@
+// What many associations share: lifetime and header policies, and selector lists too long for a
+// record. All slabs of one node share one catalogue, so that a record moves between the common table
+// and the card as it is.
+
+import Wire
+
+/// Policies that differ per connection, not per association.
+struct AssociationProfile: Hashable {
+    var lifetimes: Lifetimes
+    var headers: TunnelHeaderPolicy
+}
+
+/// A selector list with the number of records that use it.
+struct SelectorList {
+    let source: UnsafeMutableBufferPointer<TrafficSelector>
+    let destination: UnsafeMutableBufferPointer<TrafficSelector>
+    var users: Int
+
+    init(_ selectors: AssociationSelectors) {
+        source = .allocate(capacity: selectors.source.count)
+        _ = source.initialize(from: selectors.source)
+        destination = .allocate(capacity: selectors.destination.count)
+        _ = destination.initialize(from: selectors.destination)
+        users = 1
+    }
+
+    func deallocate() {
+        source.deallocate()
+        destination.deallocate()
+    }
+
+    var selectors: AssociationSelectors {
+        AssociationSelectors(source: Array(source), destination: Array(destination))
+    }
+
+    func admits(_ packet: IPPacket, _ base: UnsafeRawPointer) -> Bool {
+        let flow = InnerFlow(packet, base)
+        let addresses = innerAddresses(packet, base)
+        return Self.covers(source, addresses.source, flow, flow.sourcePort)
+            && Self.covers(destination, addresses.destination, flow, flow.destinationPort)
+    }
+
+    private static func covers(
+        _ list: UnsafeMutableBufferPointer<TrafficSelector>, _ address: IPAddress,
+        _ flow: InnerFlow, _ port: UInt16
+    ) -> Bool {
+        if list.isEmpty { return true }
+        for index in list.indices where list[index].covers(address, flow, port: port) {
+            return true
+        }
+        return false
+    }
+}
+
+/// Shared policies and selector lists of one node's slabs. Not Sendable: one owner thread.
+public final class AssociationCatalogue {
+    /// The packet path's view; valid until the next change of the catalogue.
+    struct Pointers {
+        let profiles: UnsafeMutablePointer<AssociationProfile>
+        let selectors: UnsafeMutablePointer<SelectorList>
+    }
+
+    /// Policies are a matter of configuration; more of them than this is a configuration error.
+    public static let profilesMaximum = 65_535
+
+    private var profiles: UnsafeMutableBufferPointer<AssociationProfile>
+    private var profileCount = 0
+    private var profileIndex: [AssociationProfile: UInt16] = [:]
+    private var lists: UnsafeMutableBufferPointer<SelectorList>
+    private var listCount = 0
+    private var freeLists: [UInt32] = []
+    private var listIndex: [AssociationSelectors: UInt32] = [:]
+
+    public init() {
+        profiles = .allocate(capacity: 16)
+        lists = .allocate(capacity: 16)
+    }
+
+    deinit {
+        let free = Set(freeLists)
+        for index in 0..<listCount where !free.contains(UInt32(index)) {
+            lists[index].deallocate()
+        }
+        lists.deallocate()
+        profiles.deallocate()
+    }
+
+    /// The arrays hold at least 16 places, so the addresses exist.
+    var pointers: Pointers {
+        Pointers(
+            profiles: profiles.baseAddress.unsafelyUnwrapped,
+            selectors: lists.baseAddress.unsafelyUnwrapped)
+    }
+
+    /// The number of a policy; nil when `profilesMaximum` are in use.
+    func intern(_ profile: AssociationProfile) -> UInt16? {
+        if let known = profileIndex[profile] { return known }
+        guard profileCount < Self.profilesMaximum else { return nil }
+        if profileCount == profiles.count { profiles = Self.doubled(profiles) }
+        profiles.initializeElement(at: profileCount, to: profile)
+        let index = UInt16(profileCount)
+        profileIndex[profile] = index
+        profileCount += 1
+        return index
+    }
+
+    /// The number of a list, used once more.
+    func intern(_ selectors: AssociationSelectors) -> UInt32 {
+        if let known = listIndex[selectors] {
+            lists[Int(known)].users += 1
+            return known
+        }
+        let index: UInt32
+        if let free = freeLists.popLast() {
+            index = free
+        } else {
+            if listCount == lists.count { lists = Self.doubled(lists) }
+            index = UInt32(listCount)
+            listCount += 1
+        }
+        lists.initializeElement(at: Int(index), to: SelectorList(selectors))
+        listIndex[selectors] = index
+        return index
+    }
+
+    func retain(list index: UInt32) { lists[Int(index)].users += 1 }
+
+    func release(list index: UInt32) {
+        lists[Int(index)].users -= 1
+        guard lists[Int(index)].users == 0 else { return }
+        listIndex[lists[Int(index)].selectors] = nil
+        lists[Int(index)].deallocate()
+        freeLists.append(index)
+    }
+
+    func selectors(list index: UInt32) -> AssociationSelectors { lists[Int(index)].selectors }
+
+    func profile(_ index: UInt16) -> AssociationProfile { profiles[Int(index)] }
+
+    private static func doubled<Element>(
+        _ old: UnsafeMutableBufferPointer<Element>
+    ) -> UnsafeMutableBufferPointer<Element> {
+        let new = UnsafeMutableBufferPointer<Element>.allocate(capacity: old.count * 2)
+        _ = new.moveInitialize(fromContentsOf: old)
+        old.deallocate()
+        return new
+    }
+}

@@ -1,0 +1,455 @@
+// Where records live: a bounded array of them with a free list. The card's store and the common table
+// are both built on it, so that an association moves between them as 256 octets.
+
+import Crypto
+public import Wire
+
+/// Names one association in one slab. A handle whose slot has been given to another association is
+/// stale and matches nothing.
+public struct AssociationHandle: Hashable, Sendable {
+    /// The slot.
+    public let index: UInt32
+    /// How often the slot had been filled, this association included.
+    public let generation: UInt32
+
+    public init(index: UInt32, generation: UInt32) {
+        self.index = index
+        self.generation = generation
+    }
+}
+
+/// Why a slab took no association.
+public enum SlabError: Error, Equatable {
+    /// All places are taken.
+    case full(capacity: Int)
+    /// More different policies than `AssociationCatalogue.profilesMaximum`.
+    case tooManyProfiles
+}
+
+/// The moving parts of an association, without keys.
+public struct AssociationStatus: Equatable, Sendable {
+    public let spi: SPI
+    public let direction: Direction
+    /// Distribution information: the DI's number.
+    public let distributionIdentifier: UInt16
+    public let ivGeneration: UInt16
+    /// Sending: the last number used. Receiving: the highest number accepted.
+    public let sequence: UInt64
+    /// Authenticated packets received, or packets sent.
+    public let packets: UInt64
+    /// Octets of ESP payload before padding.
+    public let bytes: UInt64
+}
+
+/// What a successor must know of an association besides its parameters and keys: how far its numbers
+/// have come (RFC 6027 §3.4, §3.5).
+public struct SequenceCheckpoint: Equatable, Sendable {
+    public let spi: SPI
+    /// Sending: the last number used. Receiving: the highest number accepted.
+    public let sequence: UInt64
+    public let packets: UInt64
+    public let bytes: UInt64
+    /// The bits of the replay window, as `ReplayRing` keeps them.
+    let window: [UInt64]
+}
+
+/// A bounded store of association records, wiped when they leave it.
+///
+/// Memory is reserved at once but taken only as it fills: 256 octets an association, a block of its
+/// own for windows above 192, and a drop-counter block once a packet of it was refused.
+public struct AssociationSlab: ~Copyable {
+    /// The most associations it holds.
+    public let capacity: Int
+    /// Associations now.
+    public private(set) var count = 0
+
+    let records: RecordPointer
+    let drops: UnsafeMutablePointer<UInt32>
+    let catalogue: AssociationCatalogue
+    /// Slots 0..<fresh have been used at least once.
+    private var fresh = 0
+    private var freeHead = UInt32.max
+
+    public init(capacity: Int, catalogue: AssociationCatalogue) {
+        precondition((1...(1 << 30)).contains(capacity))
+        self.capacity = capacity
+        self.catalogue = catalogue
+        records = zeroedPages(AssociationRecord.self, count: capacity)
+        drops = zeroedPages(UInt32.self, count: capacity * DropReason.allCases.count)
+    }
+
+    deinit {
+        for slot in 0..<fresh where records[slot].flags.contains(.isInUse) {
+            Self.release(records + slot, catalogue)
+        }
+        freePages(records)
+        freePages(drops)
+    }
+
+    /// Takes a new association. `ivGeneration` is the owner's generation of the DI.
+    public mutating func insert(
+        _ association: borrowing SecurityAssociation, distributionIdentifier: UInt16,
+        ivGeneration: UInt16
+    ) throws(SlabError) -> AssociationHandle {
+        let parameters = association.parameters
+        let profile = AssociationProfile(
+            lifetimes: parameters.lifetimes, headers: parameters.headers)
+        guard let profileNumber = catalogue.intern(profile) else { throw .tooManyProfiles }
+        let slot = try claim()
+        let record = records + Int(slot)
+        let generation = record.pointee.generation
+        record.pointee = AssociationRecord(parameters)
+        record.pointee.generation = generation
+        record.pointee.profile = profileNumber
+        record.pointee.distributionIdentifier = distributionIdentifier
+        record.pointee.ivGeneration = ivGeneration
+        record.setSelectors(parameters.selectors, catalogue)
+        record.setRing(parameters)
+        association.secret.withUnsafeBytes { secret in
+            let keyBytes = secret.count - parameters.transform.saltBytes
+            record.keyBytes.copyMemory(
+                from: secret.baseAddress.unsafelyUnwrapped, byteCount: keyBytes)
+            withUnsafeMutableBytes(of: &record.pointee.salt) { salt in
+                salt.copyMemory(from: UnsafeRawBufferPointer(rebasing: secret[keyBytes...]))
+            }
+        }
+        return AssociationHandle(index: slot, generation: generation)
+    }
+
+    /// False when the lifetime and header policies are new and the catalogue is full.
+    public borrowing func canTakePolicies(of parameters: AssociationParameters) -> Bool {
+        catalogue.intern(
+            AssociationProfile(lifetimes: parameters.lifetimes, headers: parameters.headers)) != nil
+    }
+
+    /// Takes a copy of an association of another slab of the same node, with its counters and its
+    /// window, under the generation of a new owner.
+    public mutating func insert(
+        copying handle: AssociationHandle, from other: borrowing AssociationSlab,
+        ivGeneration: UInt16
+    ) throws(SlabError) -> AssociationHandle {
+        precondition(catalogue === other.catalogue, "the slabs of one node share a catalogue")
+        precondition(other.isCurrent(handle))
+        let slot = try claim()
+        let source = other.records + Int(handle.index)
+        let record = records + Int(slot)
+        let generation = record.pointee.generation
+        // Octet for octet: a copy by value would leave keys on the stack.
+        UnsafeMutableRawPointer(record).copyMemory(
+            from: source, byteCount: MemoryLayout<AssociationRecord>.size)
+        record.pointee.generation = generation
+        record.pointee.ivGeneration = ivGeneration
+        record.pointee.context = 0
+        record.pointee.lastUsed = 0
+        record.pointee.marks = []
+        if record.pointee.selectorKind == .list {
+            catalogue.retain(list: record.pointee.selectorSource)
+        }
+        if record.pointee.flags.contains(.hasLargeRing) { record.duplicateRing() }
+        return AssociationHandle(index: slot, generation: generation)
+    }
+
+    /// Wipes an association. Precondition: the handle is current.
+    public mutating func remove(_ handle: AssociationHandle) {
+        precondition(isCurrent(handle))
+        let record = records + Int(handle.index)
+        if record.pointee.marks.contains(.hasDrops) {
+            let reasons = DropReason.allCases.count
+            (drops + Int(handle.index) * reasons).update(repeating: 0, count: reasons)
+        }
+        Self.release(record, catalogue)
+        record.pointee.generation = handle.generation
+        record.pointee.next = freeHead
+        freeHead = handle.index
+        count -= 1
+    }
+
+    /// True while the handle names the association it was made for.
+    @inline(__always)
+    public borrowing func isCurrent(_ handle: AssociationHandle) -> Bool {
+        guard Int(handle.index) < fresh else { return false }
+        let record = records + Int(handle.index)
+        return record.pointee.generation == handle.generation
+            && record.pointee.flags.contains(.isInUse)
+    }
+
+    /// The first of some associations whose selectors cover an inner packet; stale handles and
+    /// packets that are not IP match nothing.
+    public borrowing func first(
+        of handles: [AssociationHandle], covering packet: UnsafeRawBufferPointer
+    ) -> AssociationHandle? {
+        guard let base = packet.baseAddress,
+            let parsed = try? IPPacket(at: base, count: packet.count)
+        else { return nil }
+        let pointers = catalogue.pointers
+        for handle in handles where isCurrent(handle) {
+            if (records + Int(handle.index)).admits(parsed, base, pointers) { return handle }
+        }
+        return nil
+    }
+
+    /// Sets `slot` from `handle` for a batch to be sent. A handle that is stale or names an inbound
+    /// association costs its packet the drop reason `sessionLost`.
+    public borrowing func resolveHandles(
+        _ packets: UnsafeMutableBufferPointer<PacketDescriptor>
+    ) {
+        for index in packets.indices where Int(packets[index].handle.index) < fresh {
+            prefetch(records + Int(packets[index].handle.index))
+        }
+        for index in packets.indices where packets[index].drop == nil {
+            let handle = packets[index].handle
+            guard isCurrent(handle), records[Int(handle.index)].flags.contains(.isOutbound) else {
+                packets[index].drop = .sessionLost
+                continue
+            }
+            packets[index].slot = handle.index
+        }
+    }
+
+    /// The current handle of a slot, or nil when the slot is empty.
+    public borrowing func handle(at index: UInt32) -> AssociationHandle? {
+        guard Int(index) < fresh, records[Int(index)].flags.contains(.isInUse) else { return nil }
+        return AssociationHandle(index: index, generation: records[Int(index)].generation)
+    }
+
+    /// Counters and sequence numbers. Precondition: the handle is current.
+    public borrowing func status(of handle: AssociationHandle) -> AssociationStatus {
+        precondition(isCurrent(handle))
+        let record = records + Int(handle.index)
+        return AssociationStatus(
+            spi: SPI(record.pointee.spi),
+            direction: record.pointee.flags.contains(.isOutbound) ? .outbound : .inbound,
+            distributionIdentifier: record.pointee.distributionIdentifier,
+            ivGeneration: record.pointee.ivGeneration, sequence: record.pointee.sequence,
+            packets: record.pointee.packets, bytes: record.pointee.bytes)
+    }
+
+    /// Refusals of one association. Precondition: the handle is current.
+    public borrowing func drops(of handle: AssociationHandle) -> DropCounters {
+        precondition(isCurrent(handle))
+        var counters = DropCounters()
+        let block = drops + Int(handle.index) * DropReason.allCases.count
+        for reason in DropReason.allCases { counters[reason] = UInt64(block[Int(reason.rawValue)]) }
+        return counters
+    }
+
+    /// The association as it was agreed upon, with its keys, to be given to another node. Its first
+    /// sequence number is the one after the last seen; `checkpoint` tells the rest.
+    /// Precondition: the handle is current.
+    public borrowing func association(of handle: AssociationHandle) -> SecurityAssociation {
+        precondition(isCurrent(handle))
+        let record = records + Int(handle.index)
+        let parameters = record.parameters(catalogue)
+        let transform = parameters.transform
+        let keyBytes = transform.keyBytes + transform.integrityKeyBytes
+        var secret = SecretBytes(count: keyBytes + transform.saltBytes)
+        secret.withUnsafeMutableBytes { target in
+            UnsafeMutableRawBufferPointer(rebasing: target[..<keyBytes])
+                .copyMemory(from: UnsafeRawBufferPointer(start: record.keyBytes, count: keyBytes))
+            withUnsafeBytes(of: &record.pointee.salt) { salt in
+                UnsafeMutableRawBufferPointer(rebasing: target[keyBytes...])
+                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: salt[..<transform.saltBytes]))
+            }
+        }
+        return SecurityAssociation(valid: parameters, secret: secret)
+    }
+
+    /// The state of an association that changes with every packet. Precondition: the handle is
+    /// current.
+    public borrowing func checkpoint(of handle: AssociationHandle) -> SequenceCheckpoint {
+        precondition(isCurrent(handle))
+        let record = records + Int(handle.index)
+        return SequenceCheckpoint(
+            spi: SPI(record.pointee.spi), sequence: record.pointee.sequence,
+            packets: record.pointee.packets, bytes: record.pointee.bytes,
+            window: Array(
+                UnsafeBufferPointer(
+                    start: record.ringWords, count: Int(record.pointee.ringMask) + 1)))
+    }
+
+    /// Brings a copy of an association up to a checkpoint of the original; an older checkpoint than
+    /// the one it has changes nothing. False when the checkpoint is of another association or of
+    /// another window width. Precondition: the handle is current.
+    @discardableResult
+    public mutating func apply(
+        _ checkpoint: SequenceCheckpoint, to handle: AssociationHandle
+    ) -> Bool {
+        precondition(isCurrent(handle))
+        let record = records + Int(handle.index)
+        guard checkpoint.spi.value == record.pointee.spi,
+            checkpoint.window.count == Int(record.pointee.ringMask) + 1
+        else { return false }
+        guard
+            (checkpoint.sequence, checkpoint.packets)
+                >= (record.pointee.sequence, record.pointee.packets)
+        else { return true }
+        record.pointee.sequence = checkpoint.sequence
+        record.pointee.packets = checkpoint.packets
+        record.pointee.bytes = checkpoint.bytes
+        for (index, word) in checkpoint.window.enumerated() { record.ringWords[index] = word }
+        return true
+    }
+
+    /// The link fields of a record, for lists that run through a slab.
+    public subscript(linksOf index: UInt32) -> (next: UInt32, previous: UInt32) {
+        get { (records[Int(index)].next, records[Int(index)].previous) }
+        nonmutating set {
+            records[Int(index)].next = newValue.next
+            records[Int(index)].previous = newValue.previous
+        }
+    }
+
+    private mutating func claim() throws(SlabError) -> UInt32 {
+        let slot: UInt32
+        if freeHead != .max {
+            slot = freeHead
+            freeHead = records[Int(slot)].next
+        } else {
+            guard fresh < capacity else { throw .full(capacity: capacity) }
+            slot = UInt32(fresh)
+            fresh += 1
+        }
+        records[Int(slot)].generation &+= 1
+        count += 1
+        return slot
+    }
+
+    /// Frees what hangs on a record and zeroes it.
+    private static func release(_ record: RecordPointer, _ catalogue: AssociationCatalogue) {
+        if record.pointee.selectorKind == .list {
+            catalogue.release(list: record.pointee.selectorSource)
+        }
+        if record.pointee.flags.contains(.hasLargeRing) { record.ringWords.deallocate() }
+        wipe(record, count: MemoryLayout<AssociationRecord>.size)
+    }
+}
+
+extension AssociationRecord {
+    init(_ parameters: AssociationParameters) {
+        spi = parameters.spi.value
+        flags = [.isInUse]
+        if parameters.direction == .outbound { flags.insert(.isOutbound) }
+        if parameters.mode == .transport { flags.insert(.isTransport) }
+        if parameters.usesESN { flags.insert(.usesESN) }
+        if let udp = parameters.udp {
+            flags.insert(.usesUDP)
+            sourcePort = udp.source
+            destinationPort = udp.destination
+        }
+        if parameters.source.family == .v6 { flags.insert(.outerIsV6) }
+        if !parameters.lifetimes.isUnlimited { flags.insert(.hasLifetimes) }
+        transform = TransformShapes.number(of: parameters.transform)
+        sequence = parameters.firstSequence - 1
+        sequenceLimit = Self.lastSequence(parameters)
+        sourceHigh = parameters.source.high
+        sourceLow = parameters.source.low
+        destinationHigh = parameters.destination.high
+        destinationLow = parameters.destination.low
+        createdNanoseconds = parameters.createdNanoseconds
+    }
+
+    /// RFC 4303 §3.3.3; the IV of counter modes carries 48 bits of the number, and must not repeat.
+    private static func lastSequence(_ parameters: AssociationParameters) -> UInt64 {
+        if !parameters.usesESN { return UInt64(UInt32.max) }
+        return parameters.transform.usesCounterIV ? 1 << 48 - 1 : .max
+    }
+}
+
+extension RecordPointer {
+    /// What `AssociationRecord.init` took apart.
+    func parameters(_ catalogue: AssociationCatalogue) -> AssociationParameters {
+        let flags = pointee.flags
+        let isV6 = flags.contains(.outerIsV6)
+        func address(_ high: UInt64, _ low: UInt64) -> IPAddress {
+            isV6
+                ? IPAddress(high: high, low: low)
+                : IPAddress(v4: UInt32(truncatingIfNeeded: low))
+        }
+        var parameters = AssociationParameters(
+            spi: SPI(pointee.spi), direction: flags.contains(.isOutbound) ? .outbound : .inbound,
+            mode: flags.contains(.isTransport) ? .transport : .tunnel,
+            transform: Transform.all[Int(pointee.transform)],
+            source: address(pointee.sourceHigh, pointee.sourceLow),
+            destination: address(pointee.destinationHigh, pointee.destinationLow))
+        parameters.usesESN = flags.contains(.usesESN)
+        parameters.replayWindow = Int(pointee.windowBits)
+        if flags.contains(.usesUDP) {
+            parameters.udp = UDPPorts(
+                source: pointee.sourcePort, destination: pointee.destinationPort)
+        }
+        let profile = catalogue.profile(pointee.profile)
+        parameters.lifetimes = profile.lifetimes
+        parameters.headers = profile.headers
+        parameters.firstSequence = pointee.sequence &+ 1
+        parameters.createdNanoseconds = pointee.createdNanoseconds
+        parameters.selectors = selectors(catalogue)
+        return parameters
+    }
+
+    private func selectors(_ catalogue: AssociationCatalogue) -> AssociationSelectors {
+        func prefix(_ address: UInt32, _ length: UInt8) -> [TrafficSelector] {
+            let range = IPAddress(v4: address).prefixRange(length: Int(length))
+            let selector = TrafficSelector(
+                first: range.first, last: range.last, ipProtocol: pointee.selectorProtocol)
+            return selector.map { [$0] } ?? []
+        }
+        switch pointee.selectorKind {
+        case .any: return .any
+        case .ipv4Prefixes:
+            return AssociationSelectors(
+                source: prefix(pointee.selectorSource, pointee.selectorSourceLength),
+                destination: prefix(
+                    pointee.selectorDestination, pointee.selectorDestinationLength))
+        case .list: return catalogue.selectors(list: pointee.selectorSource)
+        }
+    }
+
+    /// One pair of IPv4 prefixes fits into the record; anything longer is shared in the catalogue.
+    func setSelectors(_ selectors: AssociationSelectors, _ catalogue: AssociationCatalogue) {
+        if selectors == .any {
+            pointee.selectorKind = .any
+        } else if selectors.source.count == 1, selectors.destination.count == 1,
+            selectors.source[0].ipProtocol == selectors.destination[0].ipProtocol,
+            let sourceLength = selectors.source[0].ipv4PrefixLength,
+            let destinationLength = selectors.destination[0].ipv4PrefixLength
+        {
+            pointee.selectorKind = .ipv4Prefixes
+            pointee.selectorSource = UInt32(truncatingIfNeeded: selectors.source[0].first.low)
+            pointee.selectorDestination = UInt32(
+                truncatingIfNeeded: selectors.destination[0].first.low)
+            pointee.selectorSourceLength = sourceLength
+            pointee.selectorDestinationLength = destinationLength
+            pointee.selectorProtocol = selectors.source[0].ipProtocol
+        } else {
+            pointee.selectorKind = .list
+            pointee.selectorSource = catalogue.intern(selectors)
+        }
+    }
+
+    /// An empty window, except that the number before the first is taken as received.
+    func setRing(_ parameters: AssociationParameters) {
+        guard parameters.direction == .inbound, parameters.replayWindow > 0 else {
+            pointee.ringMask = 1
+            return
+        }
+        pointee.windowBits = UInt16(parameters.replayWindow)
+        let words = ReplayRing.wordCount(bits: parameters.replayWindow)
+        pointee.ringMask = UInt8(words - 1)
+        if parameters.replayWindow > AssociationRecord.inlineWindowBits {
+            let ring = UnsafeMutablePointer<UInt64>.allocate(capacity: words)
+            ring.initialize(repeating: 0, count: words)
+            pointee.ring[0] = UInt64(UInt(bitPattern: ring))
+            pointee.flags.insert(.hasLargeRing)
+        }
+        var highest = pointee.sequence
+        if highest != 0 { replayRing.mark(highest, highest: &highest) }
+    }
+
+    /// After a bitwise copy: a ring of its own with the same bits.
+    func duplicateRing() {
+        let words = Int(pointee.ringMask) + 1
+        let ring = UnsafeMutablePointer<UInt64>.allocate(capacity: words)
+        ring.initialize(from: ringWords, count: words)
+        pointee.ring[0] = UInt64(UInt(bitPattern: ring))
+    }
+}
