@@ -1,0 +1,15 @@
+// Faults to inject; none of them happens by itself.
+
+public import ESP
+
+/// What can go wrong with a card.
+public enum CardFault: Equatable, Sendable {
+    /// One session vanishes without a word, its keys wiped.
+    case sessionLost(CardHandle)
+    /// All sessions vanish, and a stall ends.
+    case reset
+    /// No command and no batch is answered before this time on the caller's clock.
+    case stalled(untilNanoseconds: UInt64)
+    /// The next key schedules that are run come out wrong and are noticed.
+    case keyingFails(count: Int)
+}
