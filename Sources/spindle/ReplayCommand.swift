@@ -1,0 +1,105 @@
+// `spindle replay`: options, and the way from files to a report.
+
+import ArgumentParser
+import Cluster
+import GatewayIO
+
+/// `NODE@PACKET`: what happens to which node, just before which packet of the capture.
+struct ClusterEvent: ExpressibleByArgument, Hashable {
+    let node: NodeID
+    let packet: Int
+
+    init?(argument: String) {
+        let parts = argument.split(separator: "@", omittingEmptySubsequences: false)
+        guard parts.count == 2, let number = UInt16(parts[0]), let node = NodeID(exactly: number),
+            let packet = Int(parts[1]), packet >= 1
+        else { return nil }
+        self.node = node
+        self.packet = packet
+    }
+
+    var description: String { "\(node)@\(packet)" }
+}
+
+struct ReplayCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "replay",
+        abstract: "Terminate the ESP tunnels of a capture on a cluster in this process.",
+        discussion: """
+            Every node sees every packet; the owner of its distribution identifier decrypts it out \
+            of its crypto card. Nodes are numbered from 1. --fail kills a node just before a packet \
+            of the capture (counted from 1), --join starts one; both may be repeated.
+
+            The SA file is JSON with an `esp` array (docs/formats.md). Example, with files of this \
+            repository:
+
+              spindle replay vectors/captures/aes256gcm16.pcap \\
+                --sas vectors/captures/aes256gcm16.json \\
+                --nodes 3 --fail 2@90 --join 2@150 --write inner.pcap
+            """)
+
+    @Argument(help: "pcap or pcapng; Ethernet, raw IP, Linux cooked v1 or v2.")
+    var capture: String
+
+    @Option(help: "The security associations: JSON with an `esp` array.")
+    var sas: String
+
+    @Option(help: "Nodes at the start.")
+    var nodes = 3
+
+    @Option(help: ArgumentHelp("Kill NODE just before PACKET.", valueName: "node@packet"))
+    var fail: [ClusterEvent] = []
+
+    @Option(help: ArgumentHelp("Start NODE just before PACKET.", valueName: "node@packet"))
+    var join: [ClusterEvent] = []
+
+    @Option(help: "Sessions that fit into each node's card.")
+    var cardCapacity = 65_536
+
+    @Option(help: "Distribution identifiers: a power of two from 16 to 4096.")
+    var identifiers = Distribution.identifierCountDefault
+
+    @Option(
+        help: ArgumentHelp(
+            "Write the inner packets, in the order and with the times of the capture.",
+            valueName: "inner.pcap"))
+    var write: String?
+
+    @Flag(help: "Print one JSON object instead of tables.")
+    var json = false
+
+    func validate() throws {
+        guard (1...identifiers).contains(nodes), nodes <= ReplaySession.nodesMaximum else {
+            throw ValidationError(
+                "--nodes must be from 1 to \(min(identifiers, ReplaySession.nodesMaximum))")
+        }
+        guard (1...ReplaySession.cardCapacityMaximum).contains(cardCapacity) else {
+            throw ValidationError(
+                "--card-capacity must be from 1 to \(ReplaySession.cardCapacityMaximum)")
+        }
+    }
+
+    func run() throws {
+        let associations = try AssociationFile(path: sas)
+        let total = try ReplaySession.countPackets(capture)
+        for (option, events) in [("--fail", fail), ("--join", join)] {
+            for event in events where event.packet > total {
+                throw ValidationError(
+                    "\(option) \(event.description): \(capture) has only \(total) packets")
+            }
+        }
+        let session = try ReplaySession(
+            nodes: nodes, identifiers: identifiers, cardCapacity: cardCapacity,
+            associations: associations)
+        let report = try session.run(capture: capture, fail: fail, join: join, write: write)
+        for refusal in report.refused {
+            complain(
+                "spindle: SPI \(refusal.spi) refused by node \(refusal.node): \(refusal.reason)")
+        }
+        if json {
+            try printJSON(report)
+        } else {
+            report.lines().forEach { print($0) }
+        }
+    }
+}

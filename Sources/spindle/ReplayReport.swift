@@ -1,0 +1,164 @@
+// What `spindle replay` found, as it is printed in JSON.
+
+/// The whole report.
+struct ReplayReport: Encodable {
+    struct Node: Encodable {
+        let id: Int
+        var alive: Bool
+        /// Distribution identifiers owned at the end.
+        var identifiers: Int
+        /// ESP packets handled: delivered or dropped.
+        var packets: UInt64
+        var delivered: UInt64
+        var dropped: [String: UInt64]
+        var ike: UInt64
+        /// Sessions of the card at the end.
+        var associations: Int
+        var cardPeak: Int
+    }
+
+    struct Association: Encodable {
+        let spi: String
+        let identifier: Int
+        /// Owners in the order of their taking over.
+        var owners: [Int]
+        var delivered: UInt64 = 0
+        var dropped: UInt64 = 0
+    }
+
+    struct IKE: Encodable {
+        let initiatorCookie: String
+        let identifier: Int
+        var owners: [Int]
+        var messages: Int
+    }
+
+    struct ReallocationEntry: Encodable {
+        struct Share: Encodable {
+            let id: Int
+            let gained: Int
+            let lost: Int
+            let loaded: Int
+            let refused: Int
+            let cleared: Int
+        }
+
+        struct Move: Encodable {
+            let identifier: Int
+            let from: Int
+            let to: Int
+        }
+
+        let packet: Int
+        let cause: String
+        let node: Int
+        let epoch: UInt64
+        let moves: [Move]
+        let nodes: [Share]
+    }
+
+    struct Refusal: Encodable {
+        let spi: String
+        let node: Int
+        let reason: String
+    }
+
+    /// Packets of the capture, by kind.
+    struct Packets: Encodable {
+        var total = 0
+        var esp = 0
+        var ike = 0
+        var natKeepalive = 0
+        var other = 0
+    }
+
+    var capture: String
+    var packets = Packets()
+    var delivered: UInt64 = 0
+    var dropped: [String: UInt64] = [:]
+    var nodes: [Node] = []
+    var associations: [Association] = []
+    var reallocations: [ReallocationEntry] = []
+    var ike: [IKE] = []
+    var refused: [Refusal] = []
+}
+
+extension ReplayReport {
+    /// The report for a terminal.
+    func lines() -> [String] {
+        var lines = [
+            "\(capture): \(packets.total) packets, \(packets.esp) ESP, \(packets.ike) IKE, "
+                + "\(packets.natKeepalive) NAT keepalives, \(packets.other) other",
+            "",
+        ]
+        lines += nodeLines() + [""] + associationLines()
+        if !ike.isEmpty { lines += [""] + ikeLines() }
+        for entry in reallocations { lines += [""] + Self.lines(entry) }
+        if !refused.isEmpty {
+            lines += ["", "Refused by a full card"]
+            lines += refused.map { "  SPI \($0.spi) at node \($0.node): \($0.reason)" }
+        }
+        let reasons = Self.text(dropped)
+        lines += [
+            "",
+            "\(delivered) delivered, \(dropped.values.reduce(0, +)) dropped"
+                + (reasons.isEmpty ? "" : " (\(reasons))"),
+        ]
+        return lines
+    }
+
+    private static func text(_ dropped: [String: UInt64]) -> String {
+        dropped.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+    }
+
+    private static func text(_ owners: [Int]) -> String {
+        owners.map(String.init).joined(separator: " → ")
+    }
+
+    private func nodeLines() -> [String] {
+        var table = TextTable(
+            "node", "identifiers", "SAs", "card peak", "ESP", "delivered", "dropped", "IKE", "")
+        for node in nodes {
+            table.add(
+                "\(node.id)", "\(node.identifiers)", "\(node.associations)", "\(node.cardPeak)",
+                "\(node.packets)", "\(node.delivered)",
+                node.dropped.isEmpty ? "0" : Self.text(node.dropped), "\(node.ike)",
+                node.alive ? "" : "dead")
+        }
+        return ["Nodes"] + table.lines()
+    }
+
+    private func associationLines() -> [String] {
+        var table = TextTable("SPI", "identifier", "owner", "delivered", "dropped")
+        for association in associations {
+            table.add(
+                association.spi, "\(association.identifier)", Self.text(association.owners),
+                "\(association.delivered)", "\(association.dropped)")
+        }
+        return ["Associations"] + table.lines()
+    }
+
+    private func ikeLines() -> [String] {
+        var table = TextTable("initiator cookie", "identifier", "owner", "messages")
+        for entry in ike {
+            table.add(
+                entry.initiatorCookie, "\(entry.identifier)", Self.text(entry.owners),
+                "\(entry.messages)")
+        }
+        return ["IKE by cookie"] + table.lines()
+    }
+
+    private static func lines(_ entry: ReallocationEntry) -> [String] {
+        var table = TextTable("node", "gained", "lost", "loaded", "refused", "cleared")
+        for share in entry.nodes {
+            table.add(
+                "\(share.id)", "\(share.gained)", "\(share.lost)", "\(share.loaded)",
+                "\(share.refused)", "\(share.cleared)")
+        }
+        let verb = entry.cause == "fail" ? "died" : "joined"
+        return [
+            "Node \(entry.node) \(verb) before packet \(entry.packet): epoch \(entry.epoch), "
+                + "\(entry.moves.count) identifiers moved"
+        ] + table.lines()
+    }
+}

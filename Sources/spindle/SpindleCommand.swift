@@ -1,0 +1,58 @@
+// The one program. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+import ArgumentParser
+import Foundation
+
+struct SpindleCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "spindle",
+        abstract: "An IPsec VPN gateway cluster: terminate ESP tunnels, fail them over, verify.",
+        discussion: """
+            Start with `spindle replay --help` (terminate a captured session on a cluster and kill a \
+            node in the middle) or `spindle verify` (known answers of RFCs, NIST and Wycheproof).
+            """,
+        subcommands: [
+            ReplayCommand.self, SealCommand.self, BenchCommand.self,
+        ])
+}
+
+@main
+enum Spindle {
+    static func main() {
+        do {
+            var command = try SpindleCommand.parseAsRoot()
+            try command.run()
+        } catch {
+            leave(error)
+        }
+    }
+
+    /// One line for a failure, the usage for wrong usage.
+    private static func leave(_ error: any Error) -> Never {
+        let code = SpindleCommand.exitCode(for: error)
+        let message = SpindleCommand.fullMessage(for: error)
+        if code == .success {
+            print(message)
+            exit(0)
+        }
+        if code == .validationFailure {
+            complain(message)
+            exit(2)
+        }
+        if error is ExitCode { exit(code.rawValue) }
+        complain("spindle: \(error)")
+        exit(1)
+    }
+}
+
+/// Writes a line to standard error.
+func complain(_ line: String) {
+    FileHandle.standardError.write(Data((line + "\n").utf8))
+}
+
+/// Prints a value as JSON with sorted keys.
+func printJSON(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    print(String(decoding: try encoder.encode(value), as: UTF8.self))
+}
