@@ -27,6 +27,7 @@ typedef struct {
     OSSL_FUNC_cipher_encrypt_init_fn *encrypt_init;
     OSSL_FUNC_cipher_decrypt_init_fn *decrypt_init;
     OSSL_FUNC_cipher_cipher_fn *cipher;
+    OSSL_FUNC_cipher_update_fn *update;
     OSSL_FUNC_cipher_final_fn *final;
     OSSL_FUNC_cipher_get_ctx_params_fn *get_params;
     OSSL_FUNC_cipher_set_ctx_params_fn *set_params;
@@ -66,6 +67,7 @@ static inline int spindle_cipher_find(
                 out->decrypt_init = OSSL_FUNC_cipher_decrypt_init(d);
                 break;
             case OSSL_FUNC_CIPHER_CIPHER: out->cipher = OSSL_FUNC_cipher_cipher(d); break;
+            case OSSL_FUNC_CIPHER_UPDATE: out->update = OSSL_FUNC_cipher_update(d); break;
             case OSSL_FUNC_CIPHER_FINAL: out->final = OSSL_FUNC_cipher_final(d); break;
             case OSSL_FUNC_CIPHER_GET_CTX_PARAMS:
                 out->get_params = OSSL_FUNC_cipher_get_ctx_params(d);
@@ -77,7 +79,7 @@ static inline int spindle_cipher_find(
             }
         }
         return out->new_context && out->free_context && out->encrypt_init && out->decrypt_init &&
-               out->cipher && out->final && out->get_params && out->set_params;
+               out->cipher && out->update && out->final && out->get_params && out->set_params;
     }
     return 0;
 }
@@ -105,7 +107,8 @@ static inline int spindle_cipher_key(
                    : c->decrypt_init(context, key, key_length, NULL, 0, NULL);
 }
 
-// AEAD in place. `ccm`: CCM must hear the message length before the AAD (NIST SP 800-38C).
+// AEAD in place. `ccm`: CCM must hear the message length before the AAD (NIST SP 800-38C). It is told
+// through `update`, because recent releases take `cipher` without input for the end of the message.
 static inline int spindle_aead_seal(
     const spindle_cipher *c, void *context, int ccm, const uint8_t *iv, size_t iv_length,
     const uint8_t *aad, size_t aad_length, uint8_t *data, size_t length, uint8_t *tag,
@@ -113,7 +116,7 @@ static inline int spindle_aead_seal(
     size_t done = 0;
     SPINDLE_PARAM(params, OSSL_CIPHER_PARAM_AEAD_TAG, tag, tag_length);
     if (!c->encrypt_init(context, NULL, 0, iv, iv_length, NULL)) return 0;
-    if (ccm && !c->cipher(context, NULL, &done, length, NULL, length)) return 0;
+    if (ccm && !c->update(context, NULL, &done, length, NULL, length)) return 0;
     if (aad_length && !c->cipher(context, NULL, &done, aad_length, aad, aad_length)) return 0;
     if ((length || ccm) && !c->cipher(context, data, &done, length, data, length)) return 0;
     if (!ccm && !c->final(context, data, &done, 16)) return 0;
@@ -128,7 +131,7 @@ static inline int spindle_aead_open(
     size_t done = 0;
     SPINDLE_PARAM(params, OSSL_CIPHER_PARAM_AEAD_TAG, tag, tag_length);
     if (!c->decrypt_init(context, NULL, 0, iv, iv_length, params)) return 0;
-    if (ccm && !c->cipher(context, NULL, &done, length, NULL, length)) return 0;
+    if (ccm && !c->update(context, NULL, &done, length, NULL, length)) return 0;
     if (aad_length && !c->cipher(context, NULL, &done, aad_length, aad, aad_length)) return 0;
     if ((length || ccm) && !c->cipher(context, data, &done, length, data, length)) return 0;
     return ccm || c->final(context, data, &done, 16);

@@ -88,7 +88,8 @@ public struct KeyedContext: ~Copyable {
     /// Wipes and frees the key schedule and the HMAC states.
     public mutating func erase() { self = KeyedContext() }
 
-    /// Takes a new key, re-using the memory when the cipher stays the same.
+    /// Takes a new key, re-using the memory when the cipher stays the same. Nothing of the key before
+    /// is left. `library` must outlive the context.
     ///
     /// `key` holds the cipher key, `hashKey` the MAC key; lengths are the recipe's. CCM's nonce is
     /// the 11 octets of RFC 4309 §4. Throws only when OpenSSL can't allocate.
@@ -111,8 +112,10 @@ public struct KeyedContext: ~Copyable {
                 key.assumingMemoryBound(to: UInt8.self), recipe.cipherKeyBytes,
                 recipe.isCCM ? ccmNonceBytes : 0, recipe.tagBytes)
             guard context != nil, keyed == 1 else { throw .operationFailed(cipher.name) }
+        } else {
+            eraseCipher()
         }
-        guard let hash = recipe.hash else { return }
+        guard let hash = recipe.hash else { return eraseMAC() }
         if hmac.inner == nil {
             hmac = spindle_hmac(
                 inner: EVP_MD_CTX_new(), outer: EVP_MD_CTX_new(), work: EVP_MD_CTX_new())
@@ -121,6 +124,19 @@ public struct KeyedContext: ~Copyable {
             &hmac, library.digest(for: hash), hashKey.assumingMemoryBound(to: UInt8.self),
             recipe.hashKeyBytes)
         guard hmac.work != nil, keyed == 1 else { throw .operationFailed(hash.name) }
+    }
+
+    /// OpenSSL wipes what it frees.
+    private mutating func eraseCipher() {
+        if let dispatch, let context { dispatch.pointee.free_context(context) }
+        (dispatch, context) = (nil, nil)
+    }
+
+    private func eraseMAC() {
+        guard hmac.inner != nil else { return }
+        EVP_MD_CTX_reset(hmac.inner)
+        EVP_MD_CTX_reset(hmac.outer)
+        EVP_MD_CTX_reset(hmac.work)
     }
 
     /// Encrypts `layout.data` and writes the tag. The context must hold an AEAD key.

@@ -52,8 +52,8 @@ public struct NamedDigest: ~Copyable {
         // C wants an address even for nothing.
         let isDone = withUnsafeBytes(of: 0 as UInt8) { nothing in
             let key = key.baseAddress == nil ? UnsafeRawBufferPointer(rebasing: nothing[..<0]) : key
-            let data = data.baseAddress == nil
-                ? UnsafeRawBufferPointer(rebasing: nothing[..<0]) : data
+            let data =
+                data.baseAddress == nil ? UnsafeRawBufferPointer(rebasing: nothing[..<0]) : data
             return spindle_hmac_key(
                 &state, digest, key.bindMemory(to: UInt8.self).baseAddress, key.count) == 1
                 && spindle_hmac_run(

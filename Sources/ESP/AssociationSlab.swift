@@ -212,6 +212,11 @@ public struct AssociationSlab: ~Copyable {
         return AssociationHandle(index: index, generation: records[Int(index)].generation)
     }
 
+    /// The handles of all associations, in slot order.
+    public borrowing func handles() -> [AssociationHandle] {
+        (0..<UInt32(fresh)).compactMap { handle(at: $0) }
+    }
+
     /// Counters and sequence numbers. Precondition: the handle is current.
     public borrowing func status(of handle: AssociationHandle) -> AssociationStatus {
         precondition(isCurrent(handle))
@@ -339,7 +344,8 @@ extension AssociationRecord {
         if parameters.source.family == .v6 { flags.insert(.outerIsV6) }
         if !parameters.lifetimes.isUnlimited { flags.insert(.hasLifetimes) }
         transform = TransformShapes.number(of: parameters.transform)
-        sequence = parameters.firstSequence - 1
+        // A copy of an association that has used its last number begins at 2^64, which is 0.
+        sequence = parameters.firstSequence &- 1
         sequenceLimit = Self.lastSequence(parameters)
         sourceHigh = parameters.source.high
         sourceLow = parameters.source.low

@@ -21,7 +21,7 @@ struct BenchESPCommand: ParsableCommand {
             """)
 
     @Option(help: "Rounds per row; more rounds, steadier medians.")
-    var rounds = 41
+    var rounds = 801
 
     @Option(help: "Seed for keys and for the random order of the large set.")
     var seed: UInt64 = 1
@@ -54,7 +54,7 @@ struct BenchESPCommand: ParsableCommand {
         var rows: [ESPBenchRow] = []
         for (bytes, associations) in [(64, 64), (512, 64), (1420, 64), (64, 100_000)] {
             let bench = try ESPBench(bytes: bytes, associations: associations, seed: seed)
-            rows.append(bench.measure(rounds: rounds, batches: 64))
+            rows.append(bench.measure(rounds: rounds, batches: 4))
         }
         if json { return try printJSON(rows) }
         var table = TextTable(

@@ -69,6 +69,14 @@ struct ReplayCommand: ParsableCommand {
     var json = false
 
     func validate() throws {
+        guard Distribution.identifierCountRange.contains(identifiers),
+            identifiers.nonzeroBitCount == 1
+        else {
+            let range = Distribution.identifierCountRange
+            throw ValidationError(
+                "--identifiers must be a power of two from \(range.lowerBound) to "
+                    + "\(range.upperBound)")
+        }
         guard (1...identifiers).contains(nodes), nodes <= ReplaySession.nodesMaximum else {
             throw ValidationError(
                 "--nodes must be from 1 to \(min(identifiers, ReplaySession.nodesMaximum))")
@@ -85,7 +93,8 @@ struct ReplayCommand: ParsableCommand {
         for (option, events) in [("--fail", fail), ("--join", join)] {
             for event in events where event.packet > total {
                 throw ValidationError(
-                    "\(option) \(event.description): \(capture) has only \(total) packets")
+                    "\(option) \(event.description): \(capture) has \(total) packets; name one of "
+                        + "them")
             }
         }
         let session = try ReplaySession(

@@ -4,6 +4,7 @@ import Cluster
 import Crypto
 import CryptoCardSim
 import ESP
+import Foundation
 import Gateway
 import GatewayIO
 import Wire
@@ -44,6 +45,12 @@ final class ReplaySession {
 
     /// Reads a capture once, to know that it is whole before anything is done with it.
     static func countPackets(_ path: String) throws -> Int {
+        var status = stat()
+        if stat(path, &status) == 0, [S_IFIFO, S_IFSOCK].contains(status.st_mode & S_IFMT) {
+            throw CommandError(
+                "\(path): a pipe can't be read twice, as is needed here: write the capture into a "
+                    + "file first")
+        }
         var reader = try CaptureReader(path: path)
         var buffer: [UInt8] = []
         var count = 0
@@ -107,13 +114,24 @@ final class ReplaySession {
         let now = captured.timestampNanoseconds
         let alive = cluster.nodes
         for event in joining where !alive.contains(event.node) {
-            note(try cluster.join(event.node, nowNanoseconds: now), captured.number)
+            try act("--join", event) { try cluster.join(event.node, nowNanoseconds: now) }
         }
         for event in failing {
-            note(try cluster.fail(event.node, nowNanoseconds: now), captured.number)
+            try act("--fail", event) { try cluster.fail(event.node, nowNanoseconds: now) }
         }
         for event in joining where alive.contains(event.node) {
-            note(try cluster.join(event.node, nowNanoseconds: now), captured.number)
+            try act("--join", event) { try cluster.join(event.node, nowNanoseconds: now) }
+        }
+    }
+
+    /// Runs one event, and names it if the cluster refuses.
+    private func act(
+        _ option: String, _ event: ClusterEvent, _ body: () throws -> ReallocationSummary
+    ) throws {
+        do {
+            note(try body(), event.packet)
+        } catch {
+            throw CommandError("\(option) \(event.description): \(error)")
         }
     }
 

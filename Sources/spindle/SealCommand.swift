@@ -63,7 +63,8 @@ struct SealCommand: ParsableCommand {
         _ = try ReplaySession.countPackets(capture)
         var reader = try CaptureReader(path: capture)
         let sink = try InnerSink(path: write, precision: reader.timestampPrecision)
-        let sealer = try Sealer(file.entries, only: spi.flatMap { UInt32($0, radix: 16) }, generation)
+        let sealer = try Sealer(
+            file.entries, only: spi.flatMap { UInt32($0, radix: 16) }, generation)
         var report = Report()
         var frame: [UInt8] = []
         while let captured = try reader.next(into: &frame) {

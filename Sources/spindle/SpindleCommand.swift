@@ -12,7 +12,7 @@ struct SpindleCommand: ParsableCommand {
             node in the middle) or `spindle verify` (known answers of RFCs, NIST and Wycheproof).
             """,
         subcommands: [
-            ReplayCommand.self, SealCommand.self, BenchCommand.self,
+            ReplayCommand.self, SealCommand.self, VerifyCommand.self, BenchCommand.self,
         ])
 }
 
@@ -21,9 +21,20 @@ enum Spindle {
     static func main() {
         do {
             var command = try SpindleCommand.parseAsRoot()
-            try command.run()
+            do {
+                try command.run()
+            } catch let error as ValidationError {
+                // Found out only with the files at hand; the usage would be that of the root.
+                complain("spindle: \(error.message)")
+                exit(2)
+            }
         } catch {
             leave(error)
+        }
+        // print() tells nobody that the disk is full.
+        if fflush(nil) != 0 {
+            complain("spindle: standard output: \(String(cString: strerror(errno)))")
+            exit(1)
         }
     }
 
@@ -43,6 +54,13 @@ enum Spindle {
         complain("spindle: \(error)")
         exit(1)
     }
+}
+
+/// A failure that says it all in one line.
+struct CommandError: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) { self.description = description }
 }
 
 /// Writes a line to standard error.

@@ -16,8 +16,8 @@ struct TextTable {
             }
             return indent + cells.joined(separator: "  ")
         }
-        lines.insert(
-            indent + widths.map { String(repeating: "─", count: $0) }.joined(separator: "  "), at: 1)
+        let rule = widths.map { String(repeating: "─", count: $0) }.joined(separator: "  ")
+        lines.insert(indent + rule, at: 1)
         return lines
     }
 }
