@@ -15,10 +15,12 @@ let package = Package(
     name: "spindle",
     products: [
         .executable(name: "spindle", targets: ["spindle"]),
-        .library(name: "ESP", targets: ["ESP"]),
-        .library(name: "CryptoCardSim", targets: ["CryptoCardSim"]),
-        .library(name: "Cluster", targets: ["Cluster"]),
-        .library(name: "Gateway", targets: ["Gateway"]),
+        .library(
+            name: "Spindle",
+            targets: [
+                "Wire", "Crypto", "ESP", "CryptoCardSim", "Cluster", "Gateway", "GatewayIO",
+                "Verification",
+            ]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -33,15 +35,16 @@ let package = Package(
         .target(name: "Crypto", dependencies: ["COpenSSL"], swiftSettings: strict),
         .target(name: "ESP", dependencies: ["Wire", "Crypto"], swiftSettings: strict),
         .target(name: "IKEStub", dependencies: ["Crypto"], swiftSettings: strict),
-        .target(name: "CryptoCardSim", dependencies: ["ESP"], swiftSettings: strict),
+        .target(
+            name: "CryptoCardSim", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
         .target(name: "Cluster", dependencies: ["ESP", "Wire"], swiftSettings: strict),
         .target(
-            name: "Gateway", dependencies: ["Cluster", "CryptoCardSim", "ESP", "Wire"],
+            name: "Gateway", dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Wire"],
             swiftSettings: strict),
 
         // Edge and proof.
         .target(
-            name: "GatewayIO", dependencies: ["CPcap", "ESP", "Gateway", "Wire"],
+            name: "GatewayIO", dependencies: ["CPcap", "Crypto", "ESP", "Wire"],
             swiftSettings: strict),
         .target(
             name: "Verification",
@@ -55,5 +58,16 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        // Runs the built program; `Judges` are python programs that share no code with it.
+        .testTarget(
+            name: "EndToEndTests", dependencies: ["spindle"], exclude: ["Judges"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "GatewayIOTests", dependencies: ["ESP", "GatewayIO", "Wire"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "IKEStubTests", dependencies: ["Crypto", "IKEStub"], swiftSettings: strict),
+        .testTarget(
+            name: "VerificationTests", dependencies: ["Verification"], swiftSettings: strict),
     ]
 )

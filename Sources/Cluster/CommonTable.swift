@@ -119,7 +119,7 @@ public struct CommonTable: ~Copyable {
 
     /// All entries, in slot order: the snapshot for a joining node.
     public borrowing func entries() -> [AssociationHandle] {
-        (0..<UInt32(capacity)).compactMap { associations.handle(at: $0) }
+        associations.handles()
     }
 
     /// How many entries an identifier has.

@@ -53,6 +53,7 @@ public enum CryptoError: Error, Equatable, CustomStringConvertible {
     /// OpenSSL refused an operation that is valid by its own documentation (out of memory).
     case operationFailed(String)
 
+    /// One line: what is wrong, and what to do about it.
     public var description: String {
         switch self {
         case .providerUnavailable:

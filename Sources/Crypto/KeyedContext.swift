@@ -18,6 +18,7 @@ public struct KeyRecipe: Hashable, Sendable {
     /// The direction: CBC's key schedules differ.
     public let encrypts: Bool
 
+    /// Algorithms and lengths; see the properties.
     public init(
         cipher: Cipher?, cipherKeyBytes: Int, tagBytes: Int, hash: Hash?, hashKeyBytes: Int,
         encrypts: Bool
@@ -41,14 +42,22 @@ public struct KeyRecipe: Hashable, Sendable {
 /// Where one message lies in memory, as offsets from one base: AAD, IV, data and tag may be spread
 /// over the same packet, and data is transformed in place.
 public struct MessageLayout {
+    /// Authenticated, not encrypted.
     public var aad: UnsafeRawPointer
+    /// Octets of AAD.
     public var aadBytes: Int
+    /// The whole nonce.
     public var iv: UnsafeRawPointer
+    /// Octets of nonce.
     public var ivBytes: Int
+    /// Encrypted or decrypted in place.
     public var data: UnsafeMutableRawPointer
+    /// Octets of data.
     public var dataBytes: Int
+    /// Written by sealing, compared by opening.
     public var tag: UnsafeMutableRawPointer
 
+    /// The parts of one message.
     public init(
         aad: UnsafeRawPointer, aadBytes: Int, iv: UnsafeRawPointer, ivBytes: Int,
         data: UnsafeMutableRawPointer, dataBytes: Int, tag: UnsafeMutableRawPointer

@@ -11,6 +11,7 @@ public struct CardTiming: Equatable, Sendable {
     /// Work that may wait; a batch that finds more is refused whole.
     public var queueNanosecondsMaximum: UInt64
 
+    /// The four costs; see the properties.
     public init(
         latencyNanoseconds: UInt64, packetNanoseconds: UInt64, kibibyteNanoseconds: UInt64,
         queueNanosecondsMaximum: UInt64

@@ -22,6 +22,7 @@ public enum CardError: Error, Equatable, CustomStringConvertible {
     /// More different policies than the catalogue holds.
     case tooManyProfiles
 
+    /// One line: what is wrong, and what to do about it.
     public var description: String {
         switch self {
         case .full(let capacity):
@@ -40,7 +41,9 @@ public enum CardError: Error, Equatable, CustomStringConvertible {
 
 /// What a card counts.
 public struct CardCounters: Equatable, Sendable {
+    /// Sessions opened.
     public internal(set) var opened: UInt64 = 0
+    /// Sessions closed by command.
     public internal(set) var closed: UInt64 = 0
     /// Commands to open a session that found the card full.
     public internal(set) var refusedFull: UInt64 = 0
@@ -65,6 +68,7 @@ public struct BatchReceipt: Equatable, Sendable {
 public struct CryptoCard: ~Copyable {
     /// The most sessions.
     public let capacity: Int
+    /// What happened so far.
     public private(set) var counters = CardCounters()
     /// nil: every batch is done at once.
     public var timing: CardTiming?
@@ -196,7 +200,7 @@ public struct CryptoCard: ~Copyable {
 
     /// The handles of all sessions, in slot order.
     public borrowing func handles() -> [CardHandle] {
-        (0..<UInt32(capacity)).compactMap { sessions.handle(at: $0) }
+        sessions.handles()
     }
 
     /// How far a session's numbers have come, for the common table.

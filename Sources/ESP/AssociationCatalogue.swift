@@ -71,6 +71,7 @@ public final class AssociationCatalogue {
     private var freeLists: [UInt32] = []
     private var listIndex: [AssociationSelectors: UInt32] = [:]
 
+    /// An empty catalogue.
     public init() {
         profiles = .allocate(capacity: 16)
         lists = .allocate(capacity: 16)

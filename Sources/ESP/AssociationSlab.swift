@@ -12,6 +12,7 @@ public struct AssociationHandle: Hashable, Sendable {
     /// How often the slot had been filled, this association included.
     public let generation: UInt32
 
+    /// A handle from its parts.
     public init(index: UInt32, generation: UInt32) {
         self.index = index
         self.generation = generation
@@ -28,10 +29,13 @@ public enum SlabError: Error, Equatable {
 
 /// The moving parts of an association, without keys.
 public struct AssociationStatus: Equatable, Sendable {
+    /// The SPI.
     public let spi: SPI
+    /// Sending or receiving.
     public let direction: Direction
     /// Distribution information: the DI's number.
     public let distributionIdentifier: UInt16
+    /// The generation in the IV.
     public let ivGeneration: UInt16
     /// Sending: the last number used. Receiving: the highest number accepted.
     public let sequence: UInt64
@@ -44,10 +48,13 @@ public struct AssociationStatus: Equatable, Sendable {
 /// What a successor must know of an association besides its parameters and keys: how far its numbers
 /// have come (RFC 6027 §3.4, §3.5).
 public struct SequenceCheckpoint: Equatable, Sendable {
+    /// Whose checkpoint this is.
     public let spi: SPI
     /// Sending: the last number used. Receiving: the highest number accepted.
     public let sequence: UInt64
+    /// Authenticated or sent packets.
     public let packets: UInt64
+    /// Their octets of ESP payload.
     public let bytes: UInt64
     /// The bits of the replay window, as `ReplayRing` keeps them.
     let window: [UInt64]
@@ -70,6 +77,7 @@ public struct AssociationSlab: ~Copyable {
     private var fresh = 0
     private var freeHead = UInt32.max
 
+    /// An empty slab; slabs of one node share a catalogue.
     public init(capacity: Int, catalogue: AssociationCatalogue) {
         precondition((1...(1 << 30)).contains(capacity))
         self.capacity = capacity
@@ -253,7 +261,8 @@ public struct AssociationSlab: ~Copyable {
                 .copyMemory(from: UnsafeRawBufferPointer(start: record.keyBytes, count: keyBytes))
             withUnsafeBytes(of: &record.pointee.salt) { salt in
                 UnsafeMutableRawBufferPointer(rebasing: target[keyBytes...])
-                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: salt[..<transform.saltBytes]))
+                    .copyMemory(
+                        from: UnsafeRawBufferPointer(rebasing: salt[..<transform.saltBytes]))
             }
         }
         return SecurityAssociation(valid: parameters, secret: secret)
@@ -326,136 +335,5 @@ public struct AssociationSlab: ~Copyable {
         }
         if record.pointee.flags.contains(.hasLargeRing) { record.ringWords.deallocate() }
         wipe(record, count: MemoryLayout<AssociationRecord>.size)
-    }
-}
-
-extension AssociationRecord {
-    init(_ parameters: AssociationParameters) {
-        spi = parameters.spi.value
-        flags = [.isInUse]
-        if parameters.direction == .outbound { flags.insert(.isOutbound) }
-        if parameters.mode == .transport { flags.insert(.isTransport) }
-        if parameters.usesESN { flags.insert(.usesESN) }
-        if let udp = parameters.udp {
-            flags.insert(.usesUDP)
-            sourcePort = udp.source
-            destinationPort = udp.destination
-        }
-        if parameters.source.family == .v6 { flags.insert(.outerIsV6) }
-        if !parameters.lifetimes.isUnlimited { flags.insert(.hasLifetimes) }
-        transform = TransformShapes.number(of: parameters.transform)
-        // A copy of an association that has used its last number begins at 2^64, which is 0.
-        sequence = parameters.firstSequence &- 1
-        sequenceLimit = Self.lastSequence(parameters)
-        sourceHigh = parameters.source.high
-        sourceLow = parameters.source.low
-        destinationHigh = parameters.destination.high
-        destinationLow = parameters.destination.low
-        createdNanoseconds = parameters.createdNanoseconds
-    }
-
-    /// RFC 4303 §3.3.3; the IV of counter modes carries 48 bits of the number, and must not repeat.
-    private static func lastSequence(_ parameters: AssociationParameters) -> UInt64 {
-        if !parameters.usesESN { return UInt64(UInt32.max) }
-        return parameters.transform.usesCounterIV ? 1 << 48 - 1 : .max
-    }
-}
-
-extension RecordPointer {
-    /// What `AssociationRecord.init` took apart.
-    func parameters(_ catalogue: AssociationCatalogue) -> AssociationParameters {
-        let flags = pointee.flags
-        let isV6 = flags.contains(.outerIsV6)
-        func address(_ high: UInt64, _ low: UInt64) -> IPAddress {
-            isV6
-                ? IPAddress(high: high, low: low)
-                : IPAddress(v4: UInt32(truncatingIfNeeded: low))
-        }
-        var parameters = AssociationParameters(
-            spi: SPI(pointee.spi), direction: flags.contains(.isOutbound) ? .outbound : .inbound,
-            mode: flags.contains(.isTransport) ? .transport : .tunnel,
-            transform: Transform.all[Int(pointee.transform)],
-            source: address(pointee.sourceHigh, pointee.sourceLow),
-            destination: address(pointee.destinationHigh, pointee.destinationLow))
-        parameters.usesESN = flags.contains(.usesESN)
-        parameters.replayWindow = Int(pointee.windowBits)
-        if flags.contains(.usesUDP) {
-            parameters.udp = UDPPorts(
-                source: pointee.sourcePort, destination: pointee.destinationPort)
-        }
-        let profile = catalogue.profile(pointee.profile)
-        parameters.lifetimes = profile.lifetimes
-        parameters.headers = profile.headers
-        parameters.firstSequence = pointee.sequence &+ 1
-        parameters.createdNanoseconds = pointee.createdNanoseconds
-        parameters.selectors = selectors(catalogue)
-        return parameters
-    }
-
-    private func selectors(_ catalogue: AssociationCatalogue) -> AssociationSelectors {
-        func prefix(_ address: UInt32, _ length: UInt8) -> [TrafficSelector] {
-            let range = IPAddress(v4: address).prefixRange(length: Int(length))
-            let selector = TrafficSelector(
-                first: range.first, last: range.last, ipProtocol: pointee.selectorProtocol)
-            return selector.map { [$0] } ?? []
-        }
-        switch pointee.selectorKind {
-        case .any: return .any
-        case .ipv4Prefixes:
-            return AssociationSelectors(
-                source: prefix(pointee.selectorSource, pointee.selectorSourceLength),
-                destination: prefix(
-                    pointee.selectorDestination, pointee.selectorDestinationLength))
-        case .list: return catalogue.selectors(list: pointee.selectorSource)
-        }
-    }
-
-    /// One pair of IPv4 prefixes fits into the record; anything longer is shared in the catalogue.
-    func setSelectors(_ selectors: AssociationSelectors, _ catalogue: AssociationCatalogue) {
-        if selectors == .any {
-            pointee.selectorKind = .any
-        } else if selectors.source.count == 1, selectors.destination.count == 1,
-            selectors.source[0].ipProtocol == selectors.destination[0].ipProtocol,
-            let sourceLength = selectors.source[0].ipv4PrefixLength,
-            let destinationLength = selectors.destination[0].ipv4PrefixLength
-        {
-            pointee.selectorKind = .ipv4Prefixes
-            pointee.selectorSource = UInt32(truncatingIfNeeded: selectors.source[0].first.low)
-            pointee.selectorDestination = UInt32(
-                truncatingIfNeeded: selectors.destination[0].first.low)
-            pointee.selectorSourceLength = sourceLength
-            pointee.selectorDestinationLength = destinationLength
-            pointee.selectorProtocol = selectors.source[0].ipProtocol
-        } else {
-            pointee.selectorKind = .list
-            pointee.selectorSource = catalogue.intern(selectors)
-        }
-    }
-
-    /// An empty window, except that the number before the first is taken as received.
-    func setRing(_ parameters: AssociationParameters) {
-        guard parameters.direction == .inbound, parameters.replayWindow > 0 else {
-            pointee.ringMask = 1
-            return
-        }
-        pointee.windowBits = UInt16(parameters.replayWindow)
-        let words = ReplayRing.wordCount(bits: parameters.replayWindow)
-        pointee.ringMask = UInt8(words - 1)
-        if parameters.replayWindow > AssociationRecord.inlineWindowBits {
-            let ring = UnsafeMutablePointer<UInt64>.allocate(capacity: words)
-            ring.initialize(repeating: 0, count: words)
-            pointee.ring[0] = UInt64(UInt(bitPattern: ring))
-            pointee.flags.insert(.hasLargeRing)
-        }
-        var highest = pointee.sequence
-        if highest != 0 { replayRing.mark(highest, highest: &highest) }
-    }
-
-    /// After a bitwise copy: a ring of its own with the same bits.
-    func duplicateRing() {
-        let words = Int(pointee.ringMask) + 1
-        let ring = UnsafeMutablePointer<UInt64>.allocate(capacity: words)
-        ring.initialize(from: ringWords, count: words)
-        pointee.ring[0] = UInt64(UInt(bitPattern: ring))
     }
 }

@@ -118,8 +118,10 @@ extension DropReason {
 public struct DropCounters: Equatable, Sendable {
     private var counts = [UInt64](repeating: 0, count: DropReason.allCases.count)
 
+    /// All zero.
     public init() {}
 
+    /// The count of one reason.
     public subscript(reason: DropReason) -> UInt64 {
         get { counts[Int(reason.rawValue)] }
         set { counts[Int(reason.rawValue)] = newValue }

@@ -70,7 +70,8 @@ extension ESPEngine {
         precondition(
             plan.payloadOffset >= insertBytes + plan.headerLength
                 && plan.payloadOffset + bodyLength + Int(shape.pointee.icvBytes)
-                    <= packet.capacity, "no room around the packet: see ESPOverhead")
+                    <= packet.capacity,
+            "no room around the packet: see ESPOverhead")
         guard let context = pool.context(for: record, slot: packet.slot) else {
             return .cryptoFailure
         }
@@ -153,7 +154,8 @@ extension ESPEngine {
             }
         case .cbc, .ctr, .null:
             guard
-                encrypt(context, record, shape.pointee.kind, iv, bodyLength, counter, sequence,
+                encrypt(
+                    context, record, shape.pointee.kind, iv, bodyLength, counter, sequence,
                     hasFixedIV: fixedIV != nil),
                 authenticate(
                     context, record, esp: esp, count: 8 + ivBytes + bodyLength,

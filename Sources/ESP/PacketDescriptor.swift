@@ -4,7 +4,9 @@ public import Wire
 
 /// What a packet told besides its verdict.
 public struct PacketEvents: OptionSet, Sendable {
+    /// The bits.
     public let rawValue: UInt8
+    /// From the bits.
     public init(rawValue: UInt8) { self.rawValue = rawValue }
     /// The association reached a soft lifetime with this packet: ask for a rekey. Told once.
     public static let softLifetime = PacketEvents(rawValue: 1)
@@ -19,9 +21,13 @@ public struct PacketEvents: OptionSet, Sendable {
 /// inner packet before, the outer packet after; room for the outer headers must be in front of it and
 /// room for padding and ICV behind it (`ESPOverhead`).
 public struct PacketDescriptor {
+    /// Start of the memory.
     public var buffer: UnsafeMutableRawPointer
+    /// Octets of memory.
     public var capacity: Int
+    /// Where the packet begins in it.
     public var offset: Int
+    /// Octets of the packet.
     public var length: Int
     /// The slot in the engine's slab; checked by whoever set it (a card does).
     public var slot: UInt32 = 0
@@ -33,6 +39,7 @@ public struct PacketDescriptor {
     public var isDummy = false
     /// nil after the batch: the packet is good.
     public var drop: DropReason?
+    /// What else the packet told.
     public var events: PacketEvents = []
 
     /// A packet at `offset` of a buffer of `capacity` octets. Precondition: it lies inside.

@@ -12,9 +12,12 @@ public enum Mode: String, Sendable { case tunnel, transport }
 
 /// Ports of ESP in UDP (RFC 3948).
 public struct UDPPorts: Hashable, Sendable {
+    /// The sender's port.
     public var source: UInt16
+    /// The receiver's port; 4500 unless a NAT changed it.
     public var destination: UInt16
 
+    /// A pair of ports.
     public init(source: UInt16, destination: UInt16) {
         self.source = source
         self.destination = destination
@@ -24,13 +27,20 @@ public struct UDPPorts: Hashable, Sendable {
 /// Limits after which an association asks for a rekey (soft) or refuses packets (hard). Bytes are
 /// those of the ESP payload before padding; nanoseconds count from `createdNanoseconds`.
 public struct Lifetimes: Hashable, Sendable {
+    /// Packets before a rekey is asked for.
     public var softPackets = UInt64.max
+    /// Packets before refusal.
     public var hardPackets = UInt64.max
+    /// Octets before a rekey is asked for.
     public var softBytes = UInt64.max
+    /// Octets before refusal.
     public var hardBytes = UInt64.max
+    /// Age at which a rekey is asked for.
     public var softNanoseconds = UInt64.max
+    /// Age at which packets are refused.
     public var hardNanoseconds = UInt64.max
 
+    /// No limits.
     public init() {}
 
     var isUnlimited: Bool { self == Lifetimes() }
@@ -46,7 +56,9 @@ public struct TunnelHeaderPolicy: Hashable, Sendable {
     /// RFC 6040 §4.1: `normal` copies ECN to the outer header, `compatibility` clears it there.
     public enum ECN: UInt8, Sendable { case normal, compatibility }
 
+    /// How the outer DF bit is made.
     public var dontFragment = DontFragment.copy
+    /// How the outer ECN field is made.
     public var ecn = ECN.normal
     /// The outer DSCP, 0…63; nil copies the inner one.
     public var dscp: UInt8?
@@ -61,14 +73,19 @@ public struct TunnelHeaderPolicy: Hashable, Sendable {
     /// The largest outer packet.
     public var pathMTU: UInt16 = .max
 
+    /// DF, ECN and DSCP copied, hop limit 64, no padding beyond the needed.
     public init() {}
 }
 
 /// Everything agreed about an association but its keys.
 public struct AssociationParameters: Hashable, Sendable {
+    /// Chosen by the receiver.
     public var spi: SPI
+    /// As this gateway sees it.
     public var direction: Direction
+    /// Tunnel or transport.
     public var mode: Mode
+    /// The algorithms.
     public var transform: Transform
     /// Extended (64-bit) sequence numbers.
     public var usesESN = false
@@ -76,17 +93,22 @@ public struct AssociationParameters: Hashable, Sendable {
     public var replayWindow = 64
     /// Outer addresses, in the direction of the packets.
     public var source: IPAddress
+    /// The receiver's outer address.
     public var destination: IPAddress
     /// Present: sent in UDP. Received either way (RFC 7296 §2.23).
     public var udp: UDPPorts?
+    /// Which inner packets may pass.
     public var selectors = AssociationSelectors.any
+    /// When to rekey and when to stop.
     public var lifetimes = Lifetimes()
+    /// How outer headers are made.
     public var headers = TunnelHeaderPolicy()
     /// The number of the first packet; 1 unless the association is older than its owner.
     public var firstSequence: UInt64 = 1
     /// When the association began, on the caller's clock.
     public var createdNanoseconds: UInt64 = 0
 
+    /// What has no default; the rest is set afterwards.
     public init(
         spi: SPI, direction: Direction, mode: Mode, transform: Transform, source: IPAddress,
         destination: IPAddress
@@ -114,6 +136,7 @@ public enum AssociationError: Error, Equatable, CustomStringConvertible {
     case hopLimitZero
     case tfcNeedsTunnelMode
 
+    /// One line: what is wrong, and what to do about it.
     public var description: String {
         switch self {
         case .reservedSPI(let spi): "SPI \(spi) is reserved: use 00000100 or higher"
@@ -141,6 +164,7 @@ public enum AssociationError: Error, Equatable, CustomStringConvertible {
 
 /// A valid association with its keys, which are wiped with it.
 public struct SecurityAssociation: ~Copyable {
+    /// Everything but the keys.
     public let parameters: AssociationParameters
     /// Cipher key, then integrity key, then salt.
     let secret: SecretBytes

@@ -6,12 +6,14 @@ public import Wire
 public struct TrafficSelector: Hashable, Sendable {
     /// First and last address, both included.
     public let first: IPAddress
+    /// Last address.
     public let last: IPAddress
     /// 0: any protocol.
     public let ipProtocol: UInt8
     /// First and last port, both included; for ICMP type * 256 + code. 0…65535: any, also packets
     /// that have no ports, such as later fragments (OPAQUE, RFC 4301 §4.4.1.1).
     public let firstPort: UInt16
+    /// Last port.
     public let lastPort: UInt16
 
     /// Nil when the addresses are of two families or a range runs backwards.
@@ -59,9 +61,12 @@ public struct TrafficSelector: Hashable, Sendable {
 
 /// The selectors of one association, in the direction of its packets. An empty list allows all.
 public struct AssociationSelectors: Hashable, Sendable {
+    /// What the packet's source must match.
     public var source: [TrafficSelector]
+    /// What the packet's destination must match.
     public var destination: [TrafficSelector]
 
+    /// The packet must match one selector of each list that is not empty.
     public init(source: [TrafficSelector] = [], destination: [TrafficSelector] = []) {
         self.source = source
         self.destination = destination

@@ -88,6 +88,7 @@ public enum TransformError: Error, Equatable, CustomStringConvertible {
     case integrityMissing(EncryptionAlgorithm)
     case integrityNotAllowed(EncryptionAlgorithm, IntegrityAlgorithm)
 
+    /// One line: what is wrong, and what to do about it.
     public var description: String {
         switch self {
         case .keyLength(let encryption, let bits):
@@ -104,9 +105,11 @@ public enum TransformError: Error, Equatable, CustomStringConvertible {
 
 /// A valid combination of algorithms and key length.
 public struct Transform: Hashable, Sendable {
+    /// The cipher.
     public let encryption: EncryptionAlgorithm
     /// Bits of cipher key, without salt.
     public let keyBits: Int
+    /// The separate integrity algorithm; nil in combined modes.
     public let integrity: IntegrityAlgorithm?
 
     /// Refuses key lengths the algorithm does not have, ciphers without integrity, and integrity

@@ -22,6 +22,7 @@ public struct ReallocationReport: Equatable, Sendable {
     public let node: NodeID
     /// Identifiers gained and lost.
     public let gained: Int
+    /// Identifiers lost.
     public let lost: Int
     /// Entries copied from the common table to the card (613).
     public internal(set) var loaded = 0

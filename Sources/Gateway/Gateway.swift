@@ -136,7 +136,11 @@ public struct Gateway: ~Copyable {
         guard let location = packet.location, let entry = table.find(location.spi) else {
             return .unknownSPI
         }
-        return load(entry, now) == nil ? .sessionLost : .cardFull
+        switch load(entry, now) {
+        case nil: return .sessionLost
+        case .stalled: return .cardStalled
+        default: return .cardFull
+        }
     }
 
     // MARK: Sizes and state

@@ -5,6 +5,7 @@ public struct IPAddress: Hashable, Sendable {
     /// The protocol version.
     public enum Family: UInt8, Sendable { case v4 = 4, v6 = 6 }
 
+    /// IPv4 or IPv6.
     public let family: Family
     /// The upper 64 bits; 0 for IPv4.
     public let high: UInt64
@@ -100,7 +101,8 @@ extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
         return best
     }
 
-    /// Parses dotted decimal or RFC 4291 §2.2 text (without zone); nil for anything else.
+    /// Parses dotted decimal or RFC 4291 §2.2 text (without zone); nil for anything else, also for
+    /// leading zeros in dotted decimal, which some read as octal (RFC 6943 §3.1.1).
     public init?(_ text: String) {
         if text.utf8.contains(UInt8(ascii: ":")) {
             guard let groups = Self.parseGroups(text) else { return nil }
@@ -119,7 +121,9 @@ extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
         guard parts.count == 4 else { return nil }
         var value: UInt32 = 0
         for part in parts {
-            guard (1...3).contains(part.utf8.count), part.utf8.allSatisfy({ (48...57).contains($0) }),
+            guard (1...3).contains(part.utf8.count),
+                part.utf8.allSatisfy({ (48...57).contains($0) }),
+                part.utf8.count == 1 || part.utf8.first != UInt8(ascii: "0"),
                 let octet = UInt8(part)
             else { return nil }
             value = value << 8 | UInt32(octet)
@@ -130,22 +134,26 @@ extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
     private static func parseGroups(_ text: String) -> [UInt16]? {
         let halves = text.split(separator: "::", omittingEmptySubsequences: false)
         guard halves.count <= 2 else { return nil }
-        guard let head = parseHalf(halves[0]) else { return nil }
-        if halves.count == 1 { return head.count == 8 ? head : nil }
-        guard let tail = parseHalf(halves[1]), head.count + tail.count <= 7 else { return nil }
+        let isWhole = halves.count == 1
+        guard let head = parseHalf(halves[0], endsAddress: isWhole) else { return nil }
+        if isWhole { return head.count == 8 ? head : nil }
+        guard let tail = parseHalf(halves[1], endsAddress: true), head.count + tail.count <= 7
+        else { return nil }
         return head + Array(repeating: 0, count: 8 - head.count - tail.count) + tail
     }
 
-    private static func parseHalf(_ text: Substring) -> [UInt16]? {
+    /// Dotted decimal may stand only where the address ends (RFC 4291 §2.2, form 3).
+    private static func parseHalf(_ text: Substring, endsAddress: Bool) -> [UInt16]? {
         if text.isEmpty { return [] }
         var groups: [UInt16] = []
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
         for (index, part) in parts.enumerated() {
-            if index == parts.count - 1, part.utf8.contains(UInt8(ascii: ".")) {
+            if endsAddress, index == parts.count - 1, part.utf8.contains(UInt8(ascii: ".")) {
                 guard let value = parseDotted(part) else { return nil }
                 groups += [UInt16(value >> 16), UInt16(truncatingIfNeeded: value)]
             } else {
-                guard (1...4).contains(part.utf8.count), part.utf8.first != UInt8(ascii: "+"),
+                // The initialiser would take a sign too.
+                guard (1...4).contains(part.utf8.count), part.first?.isHexDigit == true,
                     let value = UInt16(part, radix: 16)
                 else { return nil }
                 groups.append(value)

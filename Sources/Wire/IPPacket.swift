@@ -6,27 +6,45 @@
 
 /// Protocol numbers (IANA) that matter here.
 public enum IPProtocol {
+    /// IPv6 hop-by-hop options.
     public static let hopByHop: UInt8 = 0
+    /// ICMP.
     public static let icmp: UInt8 = 1
+    /// IPv4 in IP.
     public static let ipv4: UInt8 = 4
+    /// TCP.
     public static let tcp: UInt8 = 6
+    /// UDP.
     public static let udp: UInt8 = 17
+    /// DCCP.
     public static let dccp: UInt8 = 33
+    /// IPv6 in IP.
     public static let ipv6: UInt8 = 41
+    /// IPv6 routing header.
     public static let routing: UInt8 = 43
+    /// IPv6 fragment header.
     public static let fragment: UInt8 = 44
+    /// ESP.
     public static let esp: UInt8 = 50
+    /// ICMPv6.
     public static let icmpV6: UInt8 = 58
+    /// No next header; a dummy packet in ESP.
     public static let noNextHeader: UInt8 = 59
+    /// IPv6 destination options.
     public static let destinationOptions: UInt8 = 60
+    /// IPv6 mobility header.
     public static let mobility: UInt8 = 135
+    /// SCTP.
     public static let sctp: UInt8 = 132
+    /// UDP-Lite.
     public static let udpLite: UInt8 = 136
 }
 
 /// UDP ports of IKE and of ESP in UDP (RFC 3948 §2).
 public enum UDPPort {
+    /// IKE without NAT traversal.
     public static let ike: UInt16 = 500
+    /// IKE behind the non-ESP marker, and ESP.
     public static let natTraversal: UInt16 = 4500
 }
 
@@ -45,6 +63,7 @@ public enum IPPacketError: Error, Equatable, Sendable {
 ///            0        ^protocolOffset lies in     ^payloadOffset   ^totalLength
 ///                      the last header before it
 public struct IPPacket: Equatable, Sendable {
+    /// IPv4 or IPv6.
     public let family: IPAddress.Family
     /// The whole packet by its own length field; at most the octets that were there.
     public let totalLength: Int
@@ -66,7 +85,9 @@ public struct IPPacket: Equatable, Sendable {
     /// The octet that names the header at `transportInsertOffset`.
     public let transportInsertProtocolOffset: Int
 
+    /// An IPv4 header without options.
     public static let ipv4HeaderBytes = 20
+    /// The fixed IPv6 header.
     public static let ipv6HeaderBytes = 40
     /// Extension headers that are followed before a packet counts as malformed.
     static let extensionHeadersMaximum = 16

@@ -12,12 +12,16 @@
 ///     |                          message ID                           |
 ///     |                            length                             |
 public struct ISAKMPHeader: Equatable, Sendable {
+    /// Octets of the fixed header.
     public static let byteCount = 28
 
     /// The initiator's cookie: 64 bits chosen by whoever started the IKE SA.
     public let initiatorCookie: UInt64
+    /// The responder's cookie; 0 in the first message.
     public let responderCookie: UInt64
+    /// 34 IKE_SA_INIT … 37 INFORMATIONAL.
     public let exchangeType: UInt8
+    /// The number of the exchange.
     public let messageID: UInt32
 
     /// Reads the header at `base`, of which `count` octets are there; nil when they are too few,

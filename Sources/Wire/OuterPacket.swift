@@ -23,15 +23,19 @@ public enum OuterPacket: Equatable, Sendable {
 ///     | IP header (+ extensions) | [UDP] | SPI | sequence | … ICV |
 ///     0                                  ^espOffset               ^end
 public struct ESPLocation: Equatable, Sendable {
+    /// The outer protocol version.
     public let family: IPAddress.Family
+    /// ESP in UDP.
     public let isUDPEncapsulated: Bool
     /// End of the IP header with everything that stands before ESP or UDP.
     public let headerLength: UInt16
     /// The octet that says 50 (or 17); transport mode writes the inner protocol there.
     public let protocolOffset: UInt16
+    /// The SPI's first octet.
     public let espOffset: UInt16
     /// One past the last octet of ESP.
     public let end: UInt32
+    /// The SPI.
     public let spi: SPI
     /// The low 32 bits of the sequence number.
     public let sequence: UInt32
@@ -103,13 +107,14 @@ extension OuterPacket {
         if packet.isLaterFragment { return .other }
         let start = packet.payloadOffset
         let room = packet.totalLength - start
-        guard room >= 8 else { return .malformed(.truncated) }
+        guard room >= 4 else { return .malformed(.truncated) }
         let isNAT =
             load16(base, start) == UDPPort.natTraversal
             || load16(base, start + 2) == UDPPort.natTraversal
         let isIKE = load16(base, start) == UDPPort.ike || load16(base, start + 2) == UDPPort.ike
         guard isNAT || isIKE else { return .other }
         if packet.isFragment { return .fragment }
+        guard room >= 8 else { return .malformed(.truncated) }
         let length = Int(load16(base, start + 4))
         guard length >= 8 else { return .malformed(.malformed) }
         guard length <= room else { return .malformed(.truncated) }

@@ -5,11 +5,13 @@ public struct SPI: Hashable, Comparable, Sendable {
     /// The number as it stands on the wire, in host byte order.
     public let value: UInt32
 
+    /// An SPI from its number; reserved ones too.
     public init(_ value: UInt32) { self.value = value }
 
     /// 0 is for local use and 1…255 are reserved by IANA: none of them may name an association.
     public var isReserved: Bool { value < 256 }
 
+    /// Numeric order.
     public static func < (left: SPI, right: SPI) -> Bool { left.value < right.value }
 }
 

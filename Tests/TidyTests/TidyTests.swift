@@ -14,7 +14,8 @@ private struct SourceFile: CustomTestStringConvertible {
 
 private func swiftFiles(below folder: String) -> [SourceFile] {
     let base = root.appending(path: folder)
-    let paths = FileManager.default.enumerator(atPath: base.path)?
+    let paths =
+        FileManager.default.enumerator(atPath: base.path)?
         .compactMap { $0 as? String }.filter { $0.hasSuffix(".swift") } ?? []
     return paths.sorted().compactMap { path in
         guard let text = try? String(contentsOf: base.appending(path: path), encoding: .utf8)
