@@ -107,34 +107,88 @@ static inline int spindle_cipher_key(
                    : c->decrypt_init(context, key, key_length, NULL, 0, NULL);
 }
 
-// AEAD in place. `ccm`: CCM must hear the message length before the AAD (NIST SP 800-38C). It is told
-// through `update`, because recent releases take `cipher` without input for the end of the message.
-static inline int spindle_aead_seal(
-    const spindle_cipher *c, void *context, int ccm, const uint8_t *iv, size_t iv_length,
-    const uint8_t *aad, size_t aad_length, uint8_t *data, size_t length, uint8_t *tag,
-    size_t tag_length) {
+// A context with a key, and the tag's parameter made ready once: only its address changes per packet.
+typedef struct {
+    const spindle_cipher *cipher;
+    void *context;
+    // CCM must hear the message length before the AAD (NIST SP 800-38C). It is told through `update`,
+    // because recent releases take `cipher` without input for the end of the message.
+    int is_ccm;
+    OSSL_PARAM tag[2];
+} spindle_keyed;
+
+static inline void spindle_keyed_prepare(spindle_keyed *k, int is_ccm, size_t tag_length) {
+    SPINDLE_PARAM(tag, OSSL_CIPHER_PARAM_AEAD_TAG, NULL, tag_length);
+    k->is_ccm = is_ccm;
+    memcpy(k->tag, tag, sizeof tag);
+}
+
+// One message. Fields are read where they are used: kept in registers, they would be saved around
+// each of the calls.
+typedef struct {
+    const uint8_t *aad;
+    size_t aad_length;
+    const uint8_t *iv;
+    size_t iv_length;
+    uint8_t *data;
+    size_t length;
+    uint8_t *tag;
+} spindle_message;
+
+static __attribute__((noinline, unused)) int spindle_ccm_seal(
+    spindle_keyed *k, const spindle_message *m) {
+    const spindle_cipher *c = k->cipher;
     size_t done = 0;
-    SPINDLE_PARAM(params, OSSL_CIPHER_PARAM_AEAD_TAG, tag, tag_length);
-    if (!c->encrypt_init(context, NULL, 0, iv, iv_length, NULL)) return 0;
-    if (ccm && !c->update(context, NULL, &done, length, NULL, length)) return 0;
-    if (aad_length && !c->cipher(context, NULL, &done, aad_length, aad, aad_length)) return 0;
-    if ((length || ccm) && !c->cipher(context, data, &done, length, data, length)) return 0;
-    if (!ccm && !c->final(context, data, &done, 16)) return 0;
-    return c->get_params(context, params);
+    if (!c->encrypt_init(k->context, NULL, 0, m->iv, m->iv_length, NULL)) return 0;
+    if (!c->update(k->context, NULL, &done, m->length, NULL, m->length)) return 0;
+    if (m->aad_length &&
+        !c->cipher(k->context, NULL, &done, m->aad_length, m->aad, m->aad_length))
+        return 0;
+    if (!c->cipher(k->context, m->data, &done, m->length, m->data, m->length)) return 0;
+    k->tag[0].data = m->tag;
+    return c->get_params(k->context, k->tag);
+}
+
+static __attribute__((noinline, unused)) int spindle_ccm_open(
+    spindle_keyed *k, const spindle_message *m) {
+    const spindle_cipher *c = k->cipher;
+    size_t done = 0;
+    k->tag[0].data = m->tag;
+    if (!c->decrypt_init(k->context, NULL, 0, m->iv, m->iv_length, k->tag)) return 0;
+    if (!c->update(k->context, NULL, &done, m->length, NULL, m->length)) return 0;
+    if (m->aad_length &&
+        !c->cipher(k->context, NULL, &done, m->aad_length, m->aad, m->aad_length))
+        return 0;
+    return c->cipher(k->context, m->data, &done, m->length, m->data, m->length);
+}
+
+// AEAD in place.
+static inline int spindle_aead_seal(spindle_keyed *k, const spindle_message *m) {
+    if (k->is_ccm) return spindle_ccm_seal(k, m);
+    const spindle_cipher *c = k->cipher;
+    void *context = k->context;
+    size_t done = 0;
+    if (!c->encrypt_init(context, NULL, 0, m->iv, m->iv_length, NULL)) return 0;
+    if (m->aad_length && !c->cipher(context, NULL, &done, m->aad_length, m->aad, m->aad_length))
+        return 0;
+    if (m->length && !c->cipher(context, m->data, &done, m->length, m->data, m->length)) return 0;
+    if (!c->final(context, m->data, &done, 16)) return 0;
+    k->tag[0].data = m->tag;
+    return c->get_params(context, k->tag);
 }
 
 // AEAD in place; 0 when the tag is wrong. The plaintext is in `data` even then: the caller wipes it.
-static inline int spindle_aead_open(
-    const spindle_cipher *c, void *context, int ccm, const uint8_t *iv, size_t iv_length,
-    const uint8_t *aad, size_t aad_length, uint8_t *data, size_t length, const uint8_t *tag,
-    size_t tag_length) {
+static inline int spindle_aead_open(spindle_keyed *k, const spindle_message *m) {
+    if (k->is_ccm) return spindle_ccm_open(k, m);
+    const spindle_cipher *c = k->cipher;
+    void *context = k->context;
     size_t done = 0;
-    SPINDLE_PARAM(params, OSSL_CIPHER_PARAM_AEAD_TAG, tag, tag_length);
-    if (!c->decrypt_init(context, NULL, 0, iv, iv_length, params)) return 0;
-    if (ccm && !c->update(context, NULL, &done, length, NULL, length)) return 0;
-    if (aad_length && !c->cipher(context, NULL, &done, aad_length, aad, aad_length)) return 0;
-    if ((length || ccm) && !c->cipher(context, data, &done, length, data, length)) return 0;
-    return ccm || c->final(context, data, &done, 16);
+    k->tag[0].data = m->tag;
+    if (!c->decrypt_init(context, NULL, 0, m->iv, m->iv_length, k->tag)) return 0;
+    if (m->aad_length && !c->cipher(context, NULL, &done, m->aad_length, m->aad, m->aad_length))
+        return 0;
+    if (m->length && !c->cipher(context, m->data, &done, m->length, m->data, m->length)) return 0;
+    return c->final(context, m->data, &done, 16);
 }
 
 // CBC (whole blocks, no padding) or CTR, in place.

@@ -78,17 +78,16 @@ public let maximumHashBytes = 64
 /// A context that holds at most one key at a time. All operations work in place, allocate nothing,
 /// and answer false only for a wrong tag or a failure inside OpenSSL.
 public struct KeyedContext: ~Copyable {
-    private var dispatch: UnsafePointer<spindle_cipher>?
-    private var context: UnsafeMutableRawPointer?
+    private var cipher = spindle_keyed()
     private var hmac = spindle_hmac()
-    private var isCCM: Int32 = 0
-    private var tagBytes = 0
 
     /// An empty context: nothing is allocated before the first key.
     public init() {}
 
     deinit {
-        if let dispatch, let context { dispatch.pointee.free_context(context) }
+        if let table = cipher.cipher, let context = cipher.context {
+            table.pointee.free_context(context)
+        }
         EVP_MD_CTX_free(hmac.inner)
         EVP_MD_CTX_free(hmac.outer)
         EVP_MD_CTX_free(hmac.work)
@@ -106,21 +105,20 @@ public struct KeyedContext: ~Copyable {
         _ recipe: KeyRecipe, library: CryptoLibrary, key: UnsafeRawPointer,
         hashKey: UnsafeRawPointer, ccmNonceBytes: Int = 11
     ) throws(CryptoError) {
-        tagBytes = recipe.tagBytes
-        if let cipher = recipe.cipher {
-            let wanted = library.dispatch(for: cipher)
+        if let name = recipe.cipher {
+            let wanted = library.dispatch(for: name)
             // CCM remembers state of its last message across keys; a fresh context is simpler.
-            if dispatch != wanted || recipe.isCCM {
-                if let dispatch, let context { dispatch.pointee.free_context(context) }
-                context = wanted.pointee.new_context(wanted.pointee.provider_context)
-                dispatch = wanted
+            if cipher.cipher != wanted || recipe.isCCM {
+                eraseCipher()
+                cipher.context = wanted.pointee.new_context(wanted.pointee.provider_context)
+                cipher.cipher = wanted
             }
-            isCCM = recipe.isCCM ? 1 : 0
+            spindle_keyed_prepare(&cipher, recipe.isCCM ? 1 : 0, recipe.tagBytes)
             let keyed = spindle_cipher_key(
-                wanted, context, recipe.encrypts ? 1 : 0,
+                wanted, cipher.context, recipe.encrypts ? 1 : 0,
                 key.assumingMemoryBound(to: UInt8.self), recipe.cipherKeyBytes,
                 recipe.isCCM ? ccmNonceBytes : 0, recipe.tagBytes)
-            guard context != nil, keyed == 1 else { throw .operationFailed(cipher.name) }
+            guard cipher.context != nil, keyed == 1 else { throw .operationFailed(name.name) }
         } else {
             eraseCipher()
         }
@@ -137,8 +135,10 @@ public struct KeyedContext: ~Copyable {
 
     /// OpenSSL wipes what it frees.
     private mutating func eraseCipher() {
-        if let dispatch, let context { dispatch.pointee.free_context(context) }
-        (dispatch, context) = (nil, nil)
+        if let table = cipher.cipher, let context = cipher.context {
+            table.pointee.free_context(context)
+        }
+        cipher = spindle_keyed()
     }
 
     private func eraseMAC() {
@@ -149,24 +149,46 @@ public struct KeyedContext: ~Copyable {
     }
 
     /// Encrypts `layout.data` and writes the tag. The context must hold an AEAD key.
-    public func seal(_ layout: borrowing MessageLayout) -> Bool {
-        spindle_aead_seal(
-            dispatch, context, isCCM, layout.iv.assumingMemoryBound(to: UInt8.self),
-            layout.ivBytes, layout.aad.assumingMemoryBound(to: UInt8.self), layout.aadBytes,
-            layout.data.assumingMemoryBound(to: UInt8.self), layout.dataBytes,
-            layout.tag.assumingMemoryBound(to: UInt8.self), tagBytes) == 1
+    public mutating func seal(_ layout: MessageLayout) -> Bool {
+        seal(
+            aad: layout.aad, layout.aadBytes, iv: layout.iv, layout.ivBytes, data: layout.data,
+            layout.dataBytes, tag: layout.tag)
     }
 
     /// Decrypts `layout.data` and checks the tag; false when it is wrong. The data is overwritten
     /// with unauthenticated plaintext even then: the caller must wipe it.
-    public func open(_ layout: borrowing MessageLayout) -> Bool {
-        let opened = spindle_aead_open(
-            dispatch, context, isCCM, layout.iv.assumingMemoryBound(to: UInt8.self),
-            layout.ivBytes, layout.aad.assumingMemoryBound(to: UInt8.self), layout.aadBytes,
-            layout.data.assumingMemoryBound(to: UInt8.self), layout.dataBytes,
-            layout.tag.assumingMemoryBound(to: UInt8.self), tagBytes)
-        if opened != 1 { ERR_clear_error() }
-        return opened == 1
+    public mutating func open(_ layout: MessageLayout) -> Bool {
+        open(
+            aad: layout.aad, layout.aadBytes, iv: layout.iv, layout.ivBytes, data: layout.data,
+            layout.dataBytes, tag: layout.tag)
+    }
+
+    /// `seal` with the layout in registers, for the packet path.
+    public mutating func seal(
+        aad: UnsafeRawPointer, _ aadBytes: Int, iv: UnsafeRawPointer, _ ivBytes: Int,
+        data: UnsafeMutableRawPointer, _ dataBytes: Int, tag: UnsafeMutableRawPointer
+    ) -> Bool {
+        var message = spindle_message(
+            aad: aad.assumingMemoryBound(to: UInt8.self), aad_length: aadBytes,
+            iv: iv.assumingMemoryBound(to: UInt8.self), iv_length: ivBytes,
+            data: data.assumingMemoryBound(to: UInt8.self), length: dataBytes,
+            tag: tag.assumingMemoryBound(to: UInt8.self))
+        return spindle_aead_seal(&cipher, &message) == 1
+    }
+
+    /// `open` with the layout in registers, for the packet path.
+    public mutating func open(
+        aad: UnsafeRawPointer, _ aadBytes: Int, iv: UnsafeRawPointer, _ ivBytes: Int,
+        data: UnsafeMutableRawPointer, _ dataBytes: Int, tag: UnsafeMutableRawPointer
+    ) -> Bool {
+        var message = spindle_message(
+            aad: aad.assumingMemoryBound(to: UInt8.self), aad_length: aadBytes,
+            iv: iv.assumingMemoryBound(to: UInt8.self), iv_length: ivBytes,
+            data: data.assumingMemoryBound(to: UInt8.self), length: dataBytes,
+            tag: tag.assumingMemoryBound(to: UInt8.self))
+        let isAuthentic = spindle_aead_open(&cipher, &message) == 1
+        if !isAuthentic { ERR_clear_error() }
+        return isAuthentic
     }
 
     /// Runs CBC (whole blocks) or CTR over `data` from a 16-octet IV.
@@ -174,7 +196,7 @@ public struct KeyedContext: ~Copyable {
         encrypts: Bool, iv: UnsafeRawPointer, data: UnsafeMutableRawPointer, count: Int
     ) -> Bool {
         spindle_cipher_run(
-            dispatch, context, encrypts ? 1 : 0, iv.assumingMemoryBound(to: UInt8.self),
+            cipher.cipher, cipher.context, encrypts ? 1 : 0, iv.assumingMemoryBound(to: UInt8.self),
             data.assumingMemoryBound(to: UInt8.self), count) == 1
     }
 

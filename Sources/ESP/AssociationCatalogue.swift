@@ -10,6 +10,38 @@ struct AssociationProfile: Hashable {
     var headers: TunnelHeaderPolicy
 }
 
+/// The same policies as the packet path reads them: decisions taken once, per policy.
+struct PacketPolicy {
+    /// Which bits of the outer traffic class come from the inner one, and the others' values.
+    let classMask: UInt8
+    let classValue: UInt8
+    /// 0: copied.
+    let hopLimit: UInt8
+    let dontFragment: TunnelHeaderPolicy.DontFragment
+    let decrementsInnerHopLimit: Bool
+    let tfcBytes: UInt16
+    /// The longest outer packet over IPv4 and over IPv6.
+    let totalMaximumV4: UInt32
+    let totalMaximumV6: UInt32
+    let lifetimes: Lifetimes
+
+    init(_ profile: AssociationProfile) {
+        let headers = profile.headers
+        classMask = (headers.dscp == nil ? 0xFC : 0) | (headers.ecn == .normal ? 0x03 : 0)
+        classValue = (headers.dscp ?? 0) << 2
+        hopLimit = headers.hopLimit ?? 0
+        dontFragment = headers.dontFragment
+        decrementsInnerHopLimit = headers.decrementsInnerHopLimit
+        tfcBytes = headers.tfcBytes
+        totalMaximumV4 = UInt32(headers.pathMTU)
+        // An IPv6 header does not count into the length field.
+        totalMaximumV6 =
+            headers.pathMTU == .max
+            ? 65_535 + UInt32(IPPacket.ipv6HeaderBytes) : UInt32(headers.pathMTU)
+        lifetimes = profile.lifetimes
+    }
+}
+
 /// A selector list with the number of records that use it.
 struct SelectorList {
     let source: UnsafeMutableBufferPointer<TrafficSelector>
@@ -33,7 +65,9 @@ struct SelectorList {
         AssociationSelectors(source: Array(source), destination: Array(destination))
     }
 
-    func admits(_ packet: IPPacket, _ base: UnsafeRawPointer) -> Bool {
+    @inline(never)
+    func admits(_ base: UnsafeRawPointer, count: Int) -> Bool {
+        guard let packet = try? IPPacket(at: base, count: count) else { return false }
         let flow = InnerFlow(packet, base)
         let addresses = innerAddresses(packet, base)
         return Self.covers(source, addresses.source, flow, flow.sourcePort)
@@ -56,7 +90,7 @@ struct SelectorList {
 public final class AssociationCatalogue {
     /// The packet path's view; valid until the next change of the catalogue.
     struct Pointers {
-        let profiles: UnsafeMutablePointer<AssociationProfile>
+        let policies: UnsafeMutablePointer<PacketPolicy>
         let selectors: UnsafeMutablePointer<SelectorList>
     }
 
@@ -64,7 +98,10 @@ public final class AssociationCatalogue {
     public static let profilesMaximum = 65_535
 
     private var profiles: UnsafeMutableBufferPointer<AssociationProfile>
+    private var policies: UnsafeMutableBufferPointer<PacketPolicy>
     private var profileCount = 0
+    private var profileUsers: [Int] = []
+    private var freeProfiles: [UInt16] = []
     private var profileIndex: [AssociationProfile: UInt16] = [:]
     private var lists: UnsafeMutableBufferPointer<SelectorList>
     private var listCount = 0
@@ -74,6 +111,7 @@ public final class AssociationCatalogue {
     /// An empty catalogue.
     public init() {
         profiles = .allocate(capacity: 16)
+        policies = .allocate(capacity: 16)
         lists = .allocate(capacity: 16)
     }
 
@@ -84,25 +122,56 @@ public final class AssociationCatalogue {
         }
         lists.deallocate()
         profiles.deallocate()
+        policies.deallocate()
     }
 
     /// The arrays hold at least 16 places, so the addresses exist.
     var pointers: Pointers {
         Pointers(
-            profiles: profiles.baseAddress.unsafelyUnwrapped,
+            policies: policies.baseAddress.unsafelyUnwrapped,
             selectors: lists.baseAddress.unsafelyUnwrapped)
     }
 
-    /// The number of a policy; nil when `profilesMaximum` are in use.
+    /// The number of a policy, used once more; nil when `profilesMaximum` are in use.
     func intern(_ profile: AssociationProfile) -> UInt16? {
-        if let known = profileIndex[profile] { return known }
-        guard profileCount < Self.profilesMaximum else { return nil }
-        if profileCount == profiles.count { profiles = Self.doubled(profiles) }
-        profiles.initializeElement(at: profileCount, to: profile)
-        let index = UInt16(profileCount)
+        if let known = profileIndex[profile] {
+            profileUsers[Int(known)] += 1
+            return known
+        }
+        guard hasRoom(for: profile) else { return nil }
+        let index: UInt16
+        if let free = freeProfiles.popLast() {
+            index = free
+            profileUsers[Int(free)] = 1
+        } else {
+            if profileCount == profiles.count {
+                profiles = Self.doubled(profiles)
+                policies = Self.doubled(policies)
+            }
+            index = UInt16(profileCount)
+            profileCount += 1
+            profileUsers.append(1)
+        }
+        // Both are trivial values: a freed place is simply written again.
+        profiles.initializeElement(at: Int(index), to: profile)
+        policies.initializeElement(at: Int(index), to: PacketPolicy(profile))
         profileIndex[profile] = index
-        profileCount += 1
         return index
+    }
+
+    /// False when the policy is new and `profilesMaximum` are in use.
+    func hasRoom(for profile: AssociationProfile) -> Bool {
+        profileIndex[profile] != nil || !freeProfiles.isEmpty
+            || profileCount < Self.profilesMaximum
+    }
+
+    func retain(profile index: UInt16) { profileUsers[Int(index)] += 1 }
+
+    func release(profile index: UInt16) {
+        profileUsers[Int(index)] -= 1
+        guard profileUsers[Int(index)] == 0 else { return }
+        profileIndex[profiles[Int(index)]] = nil
+        freeProfiles.append(index)
     }
 
     /// The number of a list, used once more.

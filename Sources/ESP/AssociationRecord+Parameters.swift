@@ -24,6 +24,12 @@ extension AssociationRecord {
         sourceLow = parameters.source.low
         destinationHigh = parameters.destination.high
         destinationLow = parameters.destination.low
+        if parameters.source.family == .v4 {
+            let source = UInt32(truncatingIfNeeded: sourceLow)
+            let destination = UInt32(truncatingIfNeeded: destinationLow)
+            sourceHigh = (UInt64(source) << 32 | UInt64(destination)).bigEndian
+            destinationHigh = UInt64(source) + UInt64(destination)
+        }
         createdNanoseconds = parameters.createdNanoseconds
     }
 

@@ -73,6 +73,8 @@ struct AssociationRecord {
     var keys: [96 of UInt8] = .init(repeating: 0)
 
     // Line 3
+    /// Over IPv6 the outer addresses. Over IPv4 they are in the low halves; the high halves hold what
+    /// an IPv4 header is made of: both addresses in wire order, and their sum for the checksum.
     var sourceHigh: UInt64 = 0
     var sourceLow: UInt64 = 0
     var destinationHigh: UInt64 = 0
@@ -120,29 +122,30 @@ extension RecordPointer {
             usesESN: pointee.flags.contains(.usesESN))
     }
 
-    /// RFC 4301 §5.2: does the association's policy allow this inner packet?
+    /// RFC 4301 §5.2: does the association's policy allow this inner packet, whose lengths have been
+    /// checked?
     @inline(__always)
     func admits(
-        _ packet: IPPacket, _ base: UnsafeRawPointer, _ catalogue: AssociationCatalogue.Pointers
+        _ base: UnsafeRawPointer, count: Int, _ family: IPAddress.Family,
+        _ catalogue: AssociationCatalogue.Pointers
     ) -> Bool {
         switch pointee.selectorKind {
         case .any: return true
         case .ipv4Prefixes:
-            guard packet.family == .v4 else { return false }
+            guard family == .v4 else { return false }
             let isSource = Self.isInside(
                 load32(base, 12), pointee.selectorSource, pointee.selectorSourceLength)
             let isDestination = Self.isInside(
                 load32(base, 16), pointee.selectorDestination, pointee.selectorDestinationLength)
             return isSource && isDestination
-                && (pointee.selectorProtocol == 0
-                    || pointee.selectorProtocol == packet.transportProtocol)
+                && (pointee.selectorProtocol == 0 || pointee.selectorProtocol == load8(base, 9))
         case .list:
-            return catalogue.selectors[Int(pointee.selectorSource)].admits(packet, base)
+            return catalogue.selectors[Int(pointee.selectorSource)].admits(base, count: count)
         }
     }
 
     @inline(__always)
     private static func isInside(_ address: UInt32, _ prefix: UInt32, _ length: UInt8) -> Bool {
-        UInt64(address ^ prefix) >> (32 - UInt64(length)) == 0
+        UInt64(address ^ prefix) &>> (32 &- UInt64(length)) == 0
     }
 }

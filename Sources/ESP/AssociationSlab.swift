@@ -83,7 +83,7 @@ public struct AssociationSlab: ~Copyable {
         self.capacity = capacity
         self.catalogue = catalogue
         records = zeroedPages(AssociationRecord.self, count: capacity)
-        drops = zeroedPages(UInt32.self, count: capacity * DropReason.allCases.count)
+        drops = zeroedPages(UInt32.self, count: capacity * DropReason.count)
     }
 
     deinit {
@@ -102,8 +102,11 @@ public struct AssociationSlab: ~Copyable {
         let parameters = association.parameters
         let profile = AssociationProfile(
             lifetimes: parameters.lifetimes, headers: parameters.headers)
-        guard let profileNumber = catalogue.intern(profile) else { throw .tooManyProfiles }
+        guard catalogue.hasRoom(for: profile) else { throw .tooManyProfiles }
         let slot = try claim()
+        guard let profileNumber = catalogue.intern(profile) else {
+            preconditionFailure("there was room")
+        }
         let record = records + Int(slot)
         let generation = record.pointee.generation
         record.pointee = AssociationRecord(parameters)
@@ -126,8 +129,8 @@ public struct AssociationSlab: ~Copyable {
 
     /// False when the lifetime and header policies are new and the catalogue is full.
     public borrowing func canTakePolicies(of parameters: AssociationParameters) -> Bool {
-        catalogue.intern(
-            AssociationProfile(lifetimes: parameters.lifetimes, headers: parameters.headers)) != nil
+        catalogue.hasRoom(
+            for: AssociationProfile(lifetimes: parameters.lifetimes, headers: parameters.headers))
     }
 
     /// Takes a copy of an association of another slab of the same node, with its counters and its
@@ -150,6 +153,7 @@ public struct AssociationSlab: ~Copyable {
         record.pointee.context = 0
         record.pointee.lastUsed = 0
         record.pointee.marks = []
+        catalogue.retain(profile: record.pointee.profile)
         if record.pointee.selectorKind == .list {
             catalogue.retain(list: record.pointee.selectorSource)
         }
@@ -162,7 +166,7 @@ public struct AssociationSlab: ~Copyable {
         precondition(isCurrent(handle))
         let record = records + Int(handle.index)
         if record.pointee.marks.contains(.hasDrops) {
-            let reasons = DropReason.allCases.count
+            let reasons = DropReason.count
             (drops + Int(handle.index) * reasons).update(repeating: 0, count: reasons)
         }
         Self.release(record, catalogue)
@@ -191,7 +195,10 @@ public struct AssociationSlab: ~Copyable {
         else { return nil }
         let pointers = catalogue.pointers
         for handle in handles where isCurrent(handle) {
-            if (records + Int(handle.index)).admits(parsed, base, pointers) { return handle }
+            let record = records + Int(handle.index)
+            if record.admits(base, count: packet.count, parsed.family, pointers) {
+                return handle
+            }
         }
         return nil
     }
@@ -241,7 +248,7 @@ public struct AssociationSlab: ~Copyable {
     public borrowing func drops(of handle: AssociationHandle) -> DropCounters {
         precondition(isCurrent(handle))
         var counters = DropCounters()
-        let block = drops + Int(handle.index) * DropReason.allCases.count
+        let block = drops + Int(handle.index) * DropReason.count
         for reason in DropReason.allCases { counters[reason] = UInt64(block[Int(reason.rawValue)]) }
         return counters
     }
@@ -304,6 +311,24 @@ public struct AssociationSlab: ~Copyable {
         return true
     }
 
+    /// Brings a copy up to the original of another slab of the same node, without a checkpoint in
+    /// between. Preconditions: both handles are current and name the same association.
+    public mutating func copyState(
+        to handle: AssociationHandle, from original: AssociationHandle,
+        of other: borrowing AssociationSlab
+    ) {
+        precondition(isCurrent(handle) && other.isCurrent(original))
+        let source = other.records + Int(original.index)
+        let record = records + Int(handle.index)
+        precondition(
+            source.pointee.spi == record.pointee.spi
+                && source.pointee.ringMask == record.pointee.ringMask)
+        record.pointee.sequence = source.pointee.sequence
+        record.pointee.packets = source.pointee.packets
+        record.pointee.bytes = source.pointee.bytes
+        record.ringWords.update(from: source.ringWords, count: Int(source.pointee.ringMask) + 1)
+    }
+
     /// The link fields of a record, for lists that run through a slab.
     public subscript(linksOf index: UInt32) -> (next: UInt32, previous: UInt32) {
         get { (records[Int(index)].next, records[Int(index)].previous) }
@@ -330,6 +355,7 @@ public struct AssociationSlab: ~Copyable {
 
     /// Frees what hangs on a record and zeroes it.
     private static func release(_ record: RecordPointer, _ catalogue: AssociationCatalogue) {
+        catalogue.release(profile: record.pointee.profile)
         if record.pointee.selectorKind == .list {
             catalogue.release(list: record.pointee.selectorSource)
         }

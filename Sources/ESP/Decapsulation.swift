@@ -16,42 +16,41 @@ extension ESPEngine {
         _ packets: UnsafeMutableBufferPointer<PacketDescriptor>, slab: borrowing AssociationSlab,
         nowNanoseconds now: UInt64
     ) {
+        guard let base = packets.baseAddress else { return }
         let catalogue = slab.catalogue.pointers
-        for index in 0..<min(Self.prefetchDistance, packets.count) {
-            Self.prefetch(slab, packets[index])
-        }
-        for index in packets.indices {
-            if index + Self.prefetchDistance < packets.count {
-                Self.prefetch(slab, packets[index + Self.prefetchDistance])
+        let count = packets.count
+        for index in 0..<min(Self.prefetchDistance, count) { Self.prefetch(slab, base + index) }
+        for index in 0..<count {
+            let packet = base + index
+            if index &+ Self.prefetchDistance < count {
+                Self.prefetch(slab, packet + Self.prefetchDistance)
             }
-            guard packets[index].drop == nil else { continue }
-            let slot = packets[index].slot
+            guard packet.pointee.drop == nil else { continue }
+            let slot = packet.pointee.slot
             precondition(Int(slot) < slab.capacity)
             let record = slab.records + Int(slot)
-            if let reason = open(&packets[index], record, catalogue, now) {
-                packets[index].drop = reason
+            if let reason = open(packet, record, catalogue, now) {
+                packet.pointee.drop = reason
                 refuse(reason, slot, slab)
             }
         }
     }
 
     /// nil: the packet is good, and the descriptor names the inner packet.
+    ///
+    /// Lengths are those of one packet, so wrapping arithmetic can't wrap.
     @inline(__always)
     private mutating func open(
-        _ packet: inout PacketDescriptor, _ record: RecordPointer,
+        _ packet: UnsafeMutablePointer<PacketDescriptor>, _ record: RecordPointer,
         _ catalogue: AssociationCatalogue.Pointers, _ now: UInt64
     ) -> DropReason? {
-        guard let location = packet.location else {
-            preconditionFailure("an inbound packet needs its location")
-        }
-        precondition(Int(location.end) <= packet.length)
+        let end = Int(packet.pointee.place.end)
+        let espOffset = Int(packet.pointee.place.espOffset)
+        precondition(end != 0 && end <= packet.pointee.length, "an inbound packet has a location")
         let shape = shapes + Int(record.pointee.transform)
-        let base = packet.buffer + packet.offset
-        let esp = base + Int(location.espOffset)
-        let bodyOffset = ESPLocation.espHeaderBytes + Int(shape.pointee.ivBytes)
-        let bodyLength =
-            Int(location.end) - Int(location.espOffset) - bodyOffset
-            - Int(shape.pointee.icvBytes)
+        let esp = packet.pointee.buffer + (packet.pointee.offset &+ espOffset)
+        let bodyOffset = ESPLocation.espHeaderBytes &+ Int(shape.pointee.ivBytes)
+        let bodyLength = end &- espOffset &- bodyOffset &- Int(shape.pointee.icvBytes)
         guard bodyLength > 0 else { return .truncated }
         guard bodyLength & Int(shape.pointee.alignmentMask) == 0 else { return .ciphertextLength }
         if record.pointee.flags.contains(.hasLifetimes),
@@ -61,43 +60,60 @@ extension ESPEngine {
         }
         let ring = record.replayRing
         let sequence: UInt64
-        switch ring.check(location.sequence, highest: record.pointee.sequence) {
+        switch ring.check(packet.pointee.place.sequence, highest: record.pointee.sequence) {
         case .accept(let full): sequence = full
         case .replayed: return .replayed
         case .tooOld: return .tooOld
         case .sequenceZero: return .sequenceZero
         }
-        guard let context = pool.context(for: record, slot: packet.slot) else {
+        guard let context = pool.context(for: record, slot: packet.pointee.slot) else {
             return .cryptoFailure
         }
         let body = esp + bodyOffset
-        guard openBody(context, record, shape, esp, bodyOffset, bodyLength, sequence) else {
+        guard Self.openBody(scratch, context, record, shape, esp, bodyOffset, bodyLength, sequence) else {
             // The plaintext was written before the tag was known to be wrong.
             body.initializeMemory(as: UInt8.self, repeating: 0, count: bodyLength)
             return .integrity
         }
         ring.mark(sequence, highest: &record.pointee.sequence)
-        let padLength = Int(load8(body, bodyLength - 2))
-        let payloadLength = bodyLength - 2 - padLength
-        packet.events.formUnion(
-            Self.account(record, bytes: max(payloadLength, 0), catalogue, now))
-        guard payloadLength >= 0, Self.isPadding(body + payloadLength, count: padLength) else {
-            return .padding
-        }
-        let nextHeader = load8(body, bodyLength - 1)
+        let padLength = Int(load8(body, bodyLength &- 2))
+        let payloadLength = bodyLength &- 2 &- padLength
+        let events = Self.account(record, bytes: max(payloadLength, 0), catalogue, now)
+        if !events.isEmpty { packet.pointee.events.formUnion(events) }
+        guard payloadLength >= 0,
+            Self.isPadding(body + payloadLength, count: padLength, before: payloadLength)
+        else { return .padding }
+        let nextHeader = load8(body, bodyLength &- 1)
         if nextHeader == IPProtocol.noNextHeader { return .dummy }
+        let offset = espOffset &+ bodyOffset
         if record.pointee.flags.contains(.isTransport) {
-            return deliverTransport(
-                &packet, location, body - base, payloadLength, nextHeader, record, catalogue)
+            return deliverTransport(packet, offset, payloadLength, nextHeader, record, catalogue)
         }
-        return deliverTunnel(
-            &packet, location, body - base, payloadLength, nextHeader, record, catalogue)
+        return deliverTunnel(packet, offset, payloadLength, nextHeader, record, catalogue)
     }
 
     /// Integrity and decryption; false when the ICV is wrong.
     @inline(__always)
-    private func openBody(
-        _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
+    private static func openBody(
+        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
+        _ shape: UnsafeMutablePointer<TransformShape>, _ esp: UnsafeMutableRawPointer,
+        _ bodyOffset: Int, _ bodyLength: Int, _ sequence: UInt64
+    ) -> Bool {
+        guard shape.pointee.kind == .aead else {
+            return openOtherBody(scratch, context, record, shape, esp, bodyOffset, bodyLength, sequence)
+        }
+        let body = esp + bodyOffset
+        Self.makeNonce(scratch, record, iv: esp + ESPLocation.espHeaderBytes, saltBytes: 4)
+        let aad = Self.aad(scratch, record, esp: esp, sequence: sequence)
+        return context.pointee.open(
+            aad: aad.pointer, aad.count, iv: scratch, 12, data: body, bodyLength,
+            tag: body + bodyLength)
+    }
+
+    /// CCM, GMAC, and the ciphers with a MAC of their own.
+    @inline(never)
+    private static func openOtherBody(
+        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
         _ shape: UnsafeMutablePointer<TransformShape>, _ esp: UnsafeMutableRawPointer,
         _ bodyOffset: Int, _ bodyLength: Int, _ sequence: UInt64
     ) -> Bool {
@@ -106,16 +122,13 @@ extension ESPEngine {
         let icv = body + bodyLength
         switch shape.pointee.kind {
         case .aead, .ccm:
-            let saltBytes = shape.pointee.kind == .ccm ? 3 : 4
-            makeNonce(record, iv: iv, saltBytes: saltBytes)
-            let aad = aad(record, esp: esp, sequence: sequence)
+            Self.makeNonce(scratch, record, iv: iv, saltBytes: 3)
+            let aad = Self.aad(scratch, record, esp: esp, sequence: sequence)
             return context.pointee.open(
-                MessageLayout(
-                    aad: aad.pointer, aadBytes: aad.count, iv: scratch, ivBytes: saltBytes + 8,
-                    data: body, dataBytes: bodyLength, tag: icv))
+                aad: aad.pointer, aad.count, iv: scratch, 11, data: body, bodyLength, tag: icv)
         case .gmac:
-            makeNonce(record, iv: iv, saltBytes: 4)
-            return withGMACInput(
+            Self.makeNonce(scratch, record, iv: iv, saltBytes: 4)
+            return Self.withGMACInput(
                 record, esp: esp, count: bodyOffset + bodyLength, sequence: sequence
             ) { aad, count in
                 context.pointee.open(
@@ -125,8 +138,8 @@ extension ESPEngine {
             }
         case .cbc, .ctr, .null:
             guard
-                authenticate(
-                    context, record, esp: esp, count: bodyOffset + bodyLength,
+                Self.authenticate(
+                    scratch, context, record, esp: esp, count: bodyOffset + bodyLength,
                     sequence: sequence),
                 constantTimeEquals(
                     scratch + Self.macOffset, icv, count: Int(shape.pointee.icvBytes))
@@ -136,30 +149,41 @@ extension ESPEngine {
                 return context.pointee.run(
                     encrypts: false, iv: iv, data: body, count: bodyLength)
             }
-            makeCounterBlock(record, iv: iv)
+            Self.makeCounterBlock(scratch, record, iv: iv)
             return context.pointee.run(
                 encrypts: true, iv: scratch, data: body, count: bodyLength)
         }
     }
 
-    /// RFC 4303 §2.4: the receiver should inspect that padding is 1, 2, 3, …
+    /// RFC 4303 §2.4: the receiver should inspect that padding is 1, 2, 3, … `before`: octets that
+    /// stand in front of it.
     @inline(__always)
-    private static func isPadding(_ base: UnsafeRawPointer, count: Int) -> Bool {
+    private static func isPadding(
+        _ base: UnsafeRawPointer, count: Int, before: Int
+    ) -> Bool {
+        guard count <= 3, before >= 4 else { return isLongPadding(base, count: count) }
+        // The four octets that end with the padding; those that belong to it must be the last of
+        // 1, 2, 3.
+        let bits = UInt32(truncatingIfNeeded: count) &* 8
+        let difference = load32(base, count &- 4) ^ (0x0001_0203 &>> (24 &- bits))
+        return difference & ((1 &<< bits) &- 1) == 0
+    }
+
+    @inline(never)
+    private static func isLongPadding(_ base: UnsafeRawPointer, count: Int) -> Bool {
         var difference: UInt8 = 0
-        var index = 0
-        while index < count {
+        for index in 0..<count {
             difference |= load8(base, index) ^ UInt8(truncatingIfNeeded: index + 1)
-            index += 1
         }
         return difference == 0
     }
 
-    /// Tunnel mode: the payload is an IP packet, with TFC padding behind it.
+    /// Tunnel mode: the payload is an IP packet, with TFC padding behind it. `offset`: from the outer
+    /// packet's first octet to the payload.
     @inline(__always)
     private func deliverTunnel(
-        _ packet: inout PacketDescriptor, _ location: ESPLocation, _ offset: Int,
-        _ payloadLength: Int, _ nextHeader: UInt8, _ record: RecordPointer,
-        _ catalogue: AssociationCatalogue.Pointers
+        _ packet: UnsafeMutablePointer<PacketDescriptor>, _ offset: Int, _ payloadLength: Int,
+        _ nextHeader: UInt8, _ record: RecordPointer, _ catalogue: AssociationCatalogue.Pointers
     ) -> DropReason? {
         let family: IPAddress.Family
         switch nextHeader {
@@ -167,17 +191,18 @@ extension ESPEngine {
         case IPProtocol.ipv6: family = .v6
         default: return .nextHeader
         }
-        let base = packet.buffer + packet.offset
+        let base = packet.pointee.buffer + packet.pointee.offset
         let inner = base + offset
-        guard let parsed = try? IPPacket(at: inner, count: payloadLength), parsed.family == family
-        else { return .innerMalformed }
-        let outerClass = IPPacket.trafficClass(base, location.family)
+        guard let length = IPPacket.length(at: inner, count: payloadLength, family: family) else {
+            return .innerMalformed
+        }
+        let outerClass = IPPacket.trafficClass(base, packet.pointee.place.family)
         guard TunnelECN.decapsulate(outerClass: outerClass, inner: inner, family: family) else {
             return .ecn
         }
-        guard record.admits(parsed, inner, catalogue) else { return .selector }
-        packet.offset += offset
-        packet.length = parsed.totalLength
+        guard record.admits(inner, count: length, family, catalogue) else { return .selector }
+        packet.pointee.offset &+= offset
+        packet.pointee.length = length
         return nil
     }
 
@@ -188,22 +213,23 @@ extension ESPEngine {
     ///                    | IP header (+ extensions) | payload |
     @inline(never)
     private func deliverTransport(
-        _ packet: inout PacketDescriptor, _ location: ESPLocation, _ offset: Int,
-        _ payloadLength: Int, _ nextHeader: UInt8, _ record: RecordPointer,
-        _ catalogue: AssociationCatalogue.Pointers
+        _ packet: UnsafeMutablePointer<PacketDescriptor>, _ offset: Int, _ payloadLength: Int,
+        _ nextHeader: UInt8, _ record: RecordPointer, _ catalogue: AssociationCatalogue.Pointers
     ) -> DropReason? {
+        let location = packet.pointee.place
         let headerLength = Int(location.headerLength)
-        let base = packet.buffer + packet.offset
+        let base = packet.pointee.buffer + packet.pointee.offset
         let inner = base + offset - headerLength
         inner.copyMemory(from: base, byteCount: headerLength)
         store8(nextHeader, inner, Int(location.protocolOffset))
         setLength(inner, location.family, headerLength: headerLength, headerLength + payloadLength)
-        guard let parsed = try? IPPacket(at: inner, count: headerLength + payloadLength) else {
-            return .innerMalformed
+        let length = headerLength + payloadLength
+        guard let parsed = try? IPPacket(at: inner, count: length) else { return .innerMalformed }
+        guard record.admits(inner, count: length, parsed.family, catalogue) else {
+            return .selector
         }
-        guard record.admits(parsed, inner, catalogue) else { return .selector }
-        packet.offset += offset - headerLength
-        packet.length = headerLength + payloadLength
+        packet.pointee.offset += offset - headerLength
+        packet.pointee.length = length
         return nil
     }
 }

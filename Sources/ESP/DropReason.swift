@@ -70,6 +70,9 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
 }
 
 extension DropReason {
+    /// How many there are. `allCases` is an array, and the packet path must not make one.
+    static let count = allCases.count
+
     /// One short sentence for tables and traces.
     public var explanation: String {
         switch self {
@@ -116,7 +119,7 @@ extension DropReason {
 
 /// Counters per reason.
 public struct DropCounters: Equatable, Sendable {
-    private var counts = [UInt64](repeating: 0, count: DropReason.allCases.count)
+    private var counts = [UInt64](repeating: 0, count: DropReason.count)
 
     /// All zero.
     public init() {}

@@ -51,10 +51,12 @@ public struct ESPEngine: ~Copyable {
     /// Wipes all key schedules.
     public mutating func forgetAll() { pool.forgetAll() }
 
+    /// Asks for a packet's record. The slot is not checked yet: a hint can't do harm.
     @inline(__always)
-    static func prefetch(_ slab: borrowing AssociationSlab, _ packet: PacketDescriptor) {
-        guard packet.drop == nil else { return }
-        prefetchLines(slab.records + Int(packet.slot))
+    static func prefetch(
+        _ slab: borrowing AssociationSlab, _ packet: UnsafeMutablePointer<PacketDescriptor>
+    ) {
+        prefetchLines(slab.records + Int(packet.pointee.slot))
     }
 
     /// Counts a refusal for the association and in total.
@@ -63,7 +65,7 @@ public struct ESPEngine: ~Copyable {
         _ reason: DropReason, _ slot: UInt32, _ slab: borrowing AssociationSlab
     ) {
         drops[reason] += 1
-        let place = Int(slot) * DropReason.allCases.count + Int(reason.rawValue)
+        let place = Int(slot) * DropReason.count + Int(reason.rawValue)
         if slab.drops[place] != .max { slab.drops[place] += 1 }
         slab.records[Int(slot)].marks.insert(.hasDrops)
     }
@@ -73,13 +75,13 @@ public struct ESPEngine: ~Copyable {
     static func expiry(
         _ record: RecordPointer, _ catalogue: AssociationCatalogue.Pointers, _ now: UInt64
     ) -> DropReason? {
-        let profile = catalogue.profiles + Int(record.pointee.profile)
-        if record.pointee.packets >= profile.pointee.lifetimes.hardPackets {
+        let policy = catalogue.policies + Int(record.pointee.profile)
+        if record.pointee.packets >= policy.pointee.lifetimes.hardPackets {
             return .lifetimePackets
         }
-        if record.pointee.bytes >= profile.pointee.lifetimes.hardBytes { return .lifetimeBytes }
+        if record.pointee.bytes >= policy.pointee.lifetimes.hardBytes { return .lifetimeBytes }
         let age = now &- min(record.pointee.createdNanoseconds, now)
-        return age >= profile.pointee.lifetimes.hardNanoseconds ? .lifetimeTime : nil
+        return age >= policy.pointee.lifetimes.hardNanoseconds ? .lifetimeTime : nil
     }
 
     /// Soft lifetimes; tells once.
@@ -88,12 +90,12 @@ public struct ESPEngine: ~Copyable {
         _ record: RecordPointer, _ catalogue: AssociationCatalogue.Pointers, _ now: UInt64
     ) -> PacketEvents {
         guard !record.pointee.marks.contains(.softReported) else { return [] }
-        let profile = catalogue.profiles + Int(record.pointee.profile)
+        let policy = catalogue.policies + Int(record.pointee.profile)
         let age = now &- min(record.pointee.createdNanoseconds, now)
         guard
-            record.pointee.packets >= profile.pointee.lifetimes.softPackets
-                || record.pointee.bytes >= profile.pointee.lifetimes.softBytes
-                || age >= profile.pointee.lifetimes.softNanoseconds
+            record.pointee.packets >= policy.pointee.lifetimes.softPackets
+                || record.pointee.bytes >= policy.pointee.lifetimes.softBytes
+                || age >= policy.pointee.lifetimes.softNanoseconds
         else { return [] }
         record.pointee.marks.insert(.softReported)
         return .softLifetime
@@ -118,25 +120,33 @@ public struct ESPEngine: ~Copyable {
     static let macOffset = 32
     static let zeroOffset = 96
 
+    // The functions below are static with the scratch area as an argument: a method would copy the
+    // whole engine to reach one pointer of it.
+
     /// salt | IV, as GCM, GMAC, ChaCha20-Poly1305 (4 + 8) and CCM (3 + 8) take it.
     @inline(__always)
-    func makeNonce(_ record: RecordPointer, iv: UnsafeRawPointer, saltBytes: Int) {
+    static func makeNonce(
+        _ scratch: UnsafeMutableRawPointer, _ record: RecordPointer, iv: UnsafeRawPointer,
+        saltBytes: Int
+    ) {
         scratch.storeBytes(of: record.pointee.salt, as: UInt32.self)
         (scratch + saltBytes).storeBytes(of: iv.loadUnaligned(as: UInt64.self), as: UInt64.self)
     }
 
     /// nonce | IV | 1: the first counter block of RFC 3686 §4.
-    @inline(__always)
-    func makeCounterBlock(_ record: RecordPointer, iv: UnsafeRawPointer) {
-        makeNonce(record, iv: iv, saltBytes: 4)
+    static func makeCounterBlock(
+        _ scratch: UnsafeMutableRawPointer, _ record: RecordPointer, iv: UnsafeRawPointer
+    ) {
+        makeNonce(scratch, record, iv: iv, saltBytes: 4)
         store32(1, scratch, 12)
     }
 
     /// SPI | high half | low half (RFC 4106 §5): 12 octets with extended numbers, else the 8 of the
     /// packet itself.
     @inline(__always)
-    func aad(
-        _ record: RecordPointer, esp: UnsafeRawPointer, sequence: UInt64
+    static func aad(
+        _ scratch: UnsafeMutableRawPointer, _ record: RecordPointer, esp: UnsafeRawPointer,
+        sequence: UInt64
     ) -> (pointer: UnsafeRawPointer, count: Int) {
         guard record.pointee.flags.contains(.usesESN) else { return (esp, 8) }
         let aad = scratch + Self.aadOffset
@@ -148,8 +158,7 @@ public struct ESPEngine: ~Copyable {
     /// RFC 4543 §3: everything up to the ICV is AAD. With extended numbers the high half belongs
     /// between SPI and low half; it is put there by moving the SPI four octets forward into the header
     /// that stands before, which is mended afterwards.
-    @inline(never)
-    func withGMACInput(
+    static func withGMACInput(
         _ record: RecordPointer, esp: UnsafeMutableRawPointer, count: Int, sequence: UInt64,
         _ body: (_ aad: UnsafeRawPointer, _ count: Int) -> Bool
     ) -> Bool {
@@ -166,10 +175,9 @@ public struct ESPEngine: ~Copyable {
 
     /// The MAC of everything from the SPI on, with the high half of an extended number behind it
     /// (RFC 4303 §2.2.1), in the scratch area.
-    @inline(__always)
-    func authenticate(
-        _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
-        esp: UnsafeRawPointer, count: Int, sequence: UInt64
+    static func authenticate(
+        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>,
+        _ record: RecordPointer, esp: UnsafeRawPointer, count: Int, sequence: UInt64
     ) -> Bool {
         let tail = scratch + Self.aadOffset
         store32(UInt32(truncatingIfNeeded: sequence >> 32), tail, 0)

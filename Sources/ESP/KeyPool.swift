@@ -69,6 +69,7 @@ struct KeyPool: ~Copyable {
         owners[Int(place)] = .max
         guard failures == 0 else {
             failures -= 1
+            contexts[Int(place)].erase()
             return nil
         }
         let shape = shapes + Int(record.pointee.transform)
@@ -80,6 +81,8 @@ struct KeyPool: ~Copyable {
                 key: record.keyBytes,
                 hashKey: record.keyBytes + Int(shape.pointee.cipherKeyBytes))
         } catch {
+            // No owner, no key: what was there before must not stay.
+            contexts[Int(place)].erase()
             return nil
         }
         owners[Int(place)] = slot

@@ -33,8 +33,13 @@ public struct PacketDescriptor {
     public var slot: UInt32 = 0
     /// Sending: the association, by whose handle the card finds the slot.
     public var handle = AssociationHandle(index: 0, generation: 0)
-    /// Receiving: where ESP lies in the packet.
-    public var location: ESPLocation?
+    /// Receiving: where ESP lies in the packet; nil before somebody has looked.
+    public var location: ESPLocation? {
+        @inline(__always) get { place.end == 0 ? nil : place }
+        @inline(__always) set { place = newValue ?? ESPLocation() }
+    }
+    /// The location without the question; its `end` is 0 when there is none.
+    var place = ESPLocation()
     /// Sending: a dummy packet (RFC 4303 §2.6); the octets are sent as they are, next header 59.
     public var isDummy = false
     /// nil after the batch: the packet is good.

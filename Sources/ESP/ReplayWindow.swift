@@ -57,8 +57,8 @@ struct ReplayRing {
         }
         if full == 0 { return .sequenceZero }
         if full > highest { return .accept(full) }
-        if highest - full >= bits { return .tooOld }
-        let isMarked = words[Int((full >> 6) & mask)] >> (full & 63) & 1
+        if highest &- full >= bits { return .tooOld }
+        let isMarked = words[Int((full >> 6) & mask)] &>> (full & 63) & 1
         return isMarked == 0 ? .accept(full) : .replayed
     }
 
@@ -79,7 +79,7 @@ struct ReplayRing {
             }
             highest = full
         }
-        words[Int((full >> 6) & mask)] |= 1 << (full & 63)
+        words[Int((full >> 6) & mask)] |= 1 &<< (full & 63)
     }
 }
 

@@ -68,16 +68,6 @@ public struct SPIIndex: ~Copyable {
         }
     }
 
-    /// Looks up many SPIs, asking for all cache lines before it reads the first: `slots` receives
-    /// slot numbers, or `UInt32.max` for SPIs that are not there.
-    public borrowing func find(
-        _ spis: UnsafeBufferPointer<UInt32>, into slots: UnsafeMutableBufferPointer<UInt32>
-    ) {
-        precondition(slots.count >= spis.count)
-        for index in spis.indices { prefetch(places + Int(home(spis[index]))) }
-        for index in spis.indices { slots[index] = find(SPI(spis[index])) ?? .max }
-    }
-
     /// False when `spi` is there already. Precondition: `count < capacity`.
     public mutating func insert(_ spi: SPI, slot: UInt32) -> Bool {
         precondition(count < capacity && slot != .max)

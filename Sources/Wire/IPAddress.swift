@@ -13,6 +13,7 @@ public struct IPAddress: Hashable, Sendable {
     public let low: UInt64
 
     /// An IPv6 address from its two halves.
+    @inlinable
     public init(high: UInt64, low: UInt64) {
         family = .v6
         self.high = high
@@ -20,6 +21,7 @@ public struct IPAddress: Hashable, Sendable {
     }
 
     /// An IPv4 address.
+    @inlinable
     public init(v4: UInt32) {
         family = .v4
         high = 0

@@ -32,7 +32,7 @@ public enum IPProtocol {
     public static let noNextHeader: UInt8 = 59
     /// IPv6 destination options.
     public static let destinationOptions: UInt8 = 60
-    /// IPv6 mobility header.
+    /// IPv6 mobility header: an upper-layer protocol here, not an extension header.
     public static let mobility: UInt8 = 135
     /// SCTP.
     public static let sctp: UInt8 = 132
@@ -94,7 +94,7 @@ public struct IPPacket: Equatable, Sendable {
 
     /// Reads the headers of the packet at `base`, of which `count` octets are there. Octets after
     /// the packet's own length (Ethernet padding, TFC padding) are left out of `totalLength`.
-    @inline(__always)
+    @inlinable @inline(__always)
     public init(at base: UnsafeRawPointer, count: Int) throws(IPPacketError) {
         guard count >= Self.ipv4HeaderBytes else { throw .truncated }
         switch load8(base, 0) >> 4 {
@@ -104,7 +104,7 @@ public struct IPPacket: Equatable, Sendable {
         }
     }
 
-    @inlinable
+    @inlinable @inline(__always)
     init(
         family: IPAddress.Family, totalLength: Int, payloadOffset: Int, protocolOffset: Int,
         transportProtocol: UInt8, isFragment: Bool, isLaterFragment: Bool,
@@ -121,9 +121,9 @@ public struct IPPacket: Equatable, Sendable {
         self.transportInsertProtocolOffset = transportInsertProtocolOffset
     }
 
-    @inlinable
+    @inlinable @inline(__always)
     init(v4At base: UnsafeRawPointer, count: Int) throws(IPPacketError) {
-        let headerLength = Int(load8(base, 0) & 0x0F) * 4
+        let headerLength = Int(load8(base, 0) & 0x0F) &<< 2
         let total = Int(load16(base, 2))
         guard headerLength >= 20, total >= headerLength else { throw .malformed }
         guard total <= count else { throw .truncated }
@@ -156,15 +156,41 @@ public struct IPPacket: Equatable, Sendable {
         throw .malformed
     }
 
+    /// The packet's length by its own header, checked like a parse; nil when it is no packet of this
+    /// version or longer than `count`. For IPv4 it reads the fixed header only.
+    @inlinable @inline(__always)
+    public static func length(
+        at base: UnsafeRawPointer, count: Int, family: IPAddress.Family
+    ) -> Int? {
+        guard family == .v4 else { return lengthV6(at: base, count: count) }
+        guard count >= ipv4HeaderBytes else { return nil }
+        let versionAndHeaderLength = load8(base, 0)
+        let total = Int(load16(base, 2))
+        // 0x45…0x4F: version 4, five to fifteen words of header.
+        guard versionAndHeaderLength &- 0x45 <= 0x4F - 0x45, total <= count,
+            total >= Int(versionAndHeaderLength & 0x0F) &<< 2
+        else { return nil }
+        return total
+    }
+
+    @usableFromInline
+    static func lengthV6(at base: UnsafeRawPointer, count: Int) -> Int? {
+        guard let packet = try? IPPacket(at: base, count: count), packet.family == .v6 else {
+            return nil
+        }
+        return packet.totalLength
+    }
+
     /// Differentiated services field and ECN: the IPv4 TOS octet or the IPv6 traffic class.
-    @inline(__always)
+    @inlinable @inline(__always)
     public static func trafficClass(_ base: UnsafeRawPointer, _ family: IPAddress.Family) -> UInt8 {
         family == .v4
             ? load8(base, 1) : UInt8(truncatingIfNeeded: load16(base, 0) >> 4)
     }
 }
 
-/// Follows IPv6 extension headers (RFC 8200 §4.1) one by one.
+/// Follows IPv6 extension headers (RFC 8200 §4.1) one by one. The mobility header is none of them:
+/// selectors name it as the upper-layer protocol (RFC 4301 §4.4.1.1), so the walk ends there.
 @usableFromInline
 struct ExtensionHeaderWalk {
     @usableFromInline var next: UInt8
@@ -182,8 +208,7 @@ struct ExtensionHeaderWalk {
         guard !isLaterFragment else { return false }
         let length: Int
         switch next {
-        case IPProtocol.hopByHop, IPProtocol.routing, IPProtocol.destinationOptions,
-            IPProtocol.mobility:
+        case IPProtocol.hopByHop, IPProtocol.routing, IPProtocol.destinationOptions:
             guard offset + 8 <= total else { throw .malformed }
             length = Int(load8(base, offset + 1)) * 8 + 8
         case IPProtocol.fragment:
@@ -196,7 +221,7 @@ struct ExtensionHeaderWalk {
             return false
         }
         guard offset + length <= total else { throw .malformed }
-        if next == IPProtocol.destinationOptions || next == IPProtocol.mobility {
+        if next == IPProtocol.destinationOptions {
             if insertOffset == nil {
                 insertOffset = offset
                 insertProtocolOffset = protocolOffset

@@ -2,6 +2,10 @@
 // tells the node that owns it? Read RFC 4303 §2 and RFC 3948 §2.
 
 /// A packet as distribution sees it.
+///
+/// `fragment` and `malformed` are losses of ESP. IKE that is cut off, damaged or an IP fragment is
+/// `other`: it is no ESP packet that anybody could miss, and its sender retransmits it
+/// (RFC 7296 §2.1), in smaller messages if need be (RFC 7383).
 public enum OuterPacket: Equatable, Sendable {
     /// ESP over IP or in UDP.
     case esp(ESPLocation)
@@ -9,11 +13,12 @@ public enum OuterPacket: Equatable, Sendable {
     case ike(ISAKMPHeader)
     /// The one-octet NAT keepalive of RFC 3948 §2.3; to be ignored.
     case natKeepalive
-    /// Some other protocol.
+    /// Some other protocol, or IKE that can't be read.
     case other
-    /// A fragment of ESP, or the first one of UDP 500 or 4500: reassembly comes before ESP (RFC 4303 §3.4.1).
+    /// A fragment of ESP, or the first one of ESP in UDP: reassembly comes before ESP
+    /// (RFC 4303 §3.4.1).
     case fragment
-    /// Claims to be ESP or IKE, but lengths are wrong.
+    /// Claims to be ESP, or breaks off before it says what it is, and lengths are wrong.
     case malformed(IPPacketError)
 }
 
@@ -43,6 +48,19 @@ public struct ESPLocation: Equatable, Sendable {
     /// SPI and sequence number.
     public static let espHeaderBytes = 8
 
+    /// No location: all offsets are 0.
+    @inlinable @inline(__always)
+    public init() {
+        family = .v4
+        isUDPEncapsulated = false
+        headerLength = 0
+        protocolOffset = 0
+        espOffset = 0
+        end = 0
+        spi = SPI(0)
+        sequence = 0
+    }
+
     @inlinable @inline(__always)
     init(
         packet: IPPacket, isUDPEncapsulated: Bool, espOffset: Int, end: Int,
@@ -61,12 +79,13 @@ public struct ESPLocation: Equatable, Sendable {
 
 extension OuterPacket {
     /// Classifies the IP packet at `base`, of which `count` octets are there.
+    @inlinable @inline(__always)
     public static func classify(at base: UnsafeRawPointer, count: Int) -> OuterPacket {
         let packet: IPPacket
         do {
             packet = try IPPacket(at: base, count: count)
         } catch {
-            return namesIPsec(base, count) ? .malformed(error) : .other
+            return classifyBroken(base, count, error)
         }
         switch packet.transportProtocol {
         case IPProtocol.esp:
@@ -85,55 +104,117 @@ extension OuterPacket {
         }
     }
 
-    /// Of a packet whose lengths are wrong: could it be ESP or IKE? One that breaks off before it
-    /// says so counts as such.
-    private static func namesIPsec(_ base: UnsafeRawPointer, _ count: Int) -> Bool {
-        guard count > 0 else { return false }
-        let version = load8(base, 0) >> 4
-        guard version == 4 || version == 6 else { return false }
-        let protocolOffset = version == 4 ? 9 : 6
-        guard count > protocolOffset else { return true }
-        let transport = load8(base, protocolOffset)
-        if transport != IPProtocol.udp { return transport == IPProtocol.esp }
-        let udp = version == 4 ? Int(load8(base, 0) & 0x0F) * 4 : IPPacket.ipv6HeaderBytes
-        guard count >= udp + 4 else { return true }
-        let ports = [load16(base, udp), load16(base, udp + 2)]
-        return ports.contains(UDPPort.natTraversal) || ports.contains(UDPPort.ike)
-    }
+    // MARK: UDP
+
+    private static let udpHeaderBytes = 8
+    /// RFC 3948 §2.2: four zero octets behind the UDP header, where ESP has its SPI.
+    private static let markerBytes = 4
 
     /// RFC 3948 §2: on port 4500 four zero octets mark IKE, anything else is ESP's SPI.
-    private static func classifyUDP(_ packet: IPPacket, _ base: UnsafeRawPointer) -> OuterPacket {
-        // A later fragment has no ports; its first one, if on port 4500, tells of the loss.
+    ///
+    /// Either port counts, since a NAT changes the other one. Hence a query to a DNS server from a
+    /// port that happens to be 4500 can't be told from ESP; its SPI will not be known.
+    @usableFromInline @inline(never)
+    static func classifyUDP(_ packet: IPPacket, _ base: UnsafeRawPointer) -> OuterPacket {
+        // A later fragment has no ports; its first one, if it is ESP, tells of the loss.
         if packet.isLaterFragment { return .other }
         let start = packet.payloadOffset
         let room = packet.totalLength - start
         guard room >= 4 else { return .malformed(.truncated) }
-        let isNAT =
-            load16(base, start) == UDPPort.natTraversal
-            || load16(base, start + 2) == UDPPort.natTraversal
-        let isIKE = load16(base, start) == UDPPort.ike || load16(base, start + 2) == UDPPort.ike
-        guard isNAT || isIKE else { return .other }
+        guard hasPort(UDPPort.natTraversal, base, start) else {
+            guard hasPort(UDPPort.ike, base, start) else { return .other }
+            return ike(packet, base, behind: udpHeaderBytes)
+        }
+        let body = start + udpHeaderBytes
+        if room >= udpHeaderBytes + markerBytes, load32(base, body) == 0 {
+            return ike(packet, base, behind: udpHeaderBytes + markerBytes)
+        }
         if packet.isFragment { return .fragment }
-        guard room >= 8 else { return .malformed(.truncated) }
+        guard room >= udpHeaderBytes else { return .malformed(.truncated) }
         let length = Int(load16(base, start + 4))
-        guard length >= 8 else { return .malformed(.malformed) }
+        guard length >= udpHeaderBytes else { return .malformed(.malformed) }
         guard length <= room else { return .malformed(.truncated) }
-        let body = start + 8
         let end = start + length
-        if !isNAT { return ike(base, body, end) }
         if end - body == 1, load8(base, body) == 0xFF { return .natKeepalive }
-        guard end - body >= 4 else { return .malformed(.truncated) }
-        if load32(base, body) == 0 { return ike(base, body + 4, end) }
         guard end - body >= ESPLocation.espHeaderBytes else { return .malformed(.truncated) }
         return .esp(
             ESPLocation(
                 packet: packet, isUDPEncapsulated: true, espOffset: body, end: end, base: base))
     }
 
-    private static func ike(_ base: UnsafeRawPointer, _ body: Int, _ end: Int) -> OuterPacket {
-        guard let header = ISAKMPHeader(at: base + body, count: end - body) else {
-            return .malformed(.malformed)
-        }
+    private static func hasPort(_ port: UInt16, _ base: UnsafeRawPointer, _ start: Int) -> Bool {
+        load16(base, start) == port || load16(base, start + 2) == port
+    }
+
+    /// An IKE message `headerBytes` behind the begin of the UDP header.
+    private static func ike(
+        _ packet: IPPacket, _ base: UnsafeRawPointer, behind headerBytes: Int
+    ) -> OuterPacket {
+        let start = packet.payloadOffset
+        let room = packet.totalLength - start
+        guard !packet.isFragment, room >= headerBytes else { return .other }
+        let length = Int(load16(base, start + 4))
+        guard length >= headerBytes, length <= room,
+            let header = ISAKMPHeader(at: base + start + headerBytes, count: length - headerBytes)
+        else { return .other }
         return .ike(header)
+    }
+
+    // MARK: Wrong lengths
+
+    /// A packet whose IP header is wrong or that is cut off: is an ESP packet lost with it?
+    @usableFromInline @inline(never)
+    static func classifyBroken(
+        _ base: UnsafeRawPointer, _ count: Int, _ error: IPPacketError
+    ) -> OuterPacket {
+        guard count > 0 else { return .other }
+        let mayBeESP =
+            switch load8(base, 0) >> 4 {
+            case 4: mayBeESP(v4At: base, count)
+            case 6: mayBeESP(v6At: base, count, error)
+            default: false
+            }
+        return mayBeESP ? .malformed(error) : .other
+    }
+
+    /// True also when it breaks off before it says what it is.
+    private static func mayBeESP(v4At base: UnsafeRawPointer, _ count: Int) -> Bool {
+        guard count > 9 else { return true }
+        let headerLength = Int(load8(base, 0) & 0x0F) * 4
+        guard load8(base, 9) == IPProtocol.udp else { return load8(base, 9) == IPProtocol.esp }
+        // Without a header length nobody can say where the ports are, and a later fragment has none.
+        guard headerLength >= IPPacket.ipv4HeaderBytes, load16(base, 6) & 0x1FFF == 0 else {
+            return false
+        }
+        return mayBeESP(udpAt: base + headerLength, count - headerLength)
+    }
+
+    /// True also when it breaks off before it says what it is; a whole packet with contradictory
+    /// extension headers never says it.
+    private static func mayBeESP(
+        v6At base: UnsafeRawPointer, _ count: Int, _ cause: IPPacketError
+    ) -> Bool {
+        guard count > 6 else { return true }
+        var walk = ExtensionHeaderWalk(next: load8(base, 6))
+        do {
+            for _ in 0..<IPPacket.extensionHeadersMaximum {
+                guard try walk.step(base, total: count) else {
+                    guard walk.next == IPProtocol.udp else { return walk.next == IPProtocol.esp }
+                    return !walk.isLaterFragment
+                        && mayBeESP(udpAt: base + walk.offset, count - walk.offset)
+                }
+            }
+            return false
+        } catch {
+            // The octets end inside an extension header.
+            return cause == .truncated
+        }
+    }
+
+    /// `count` octets of a UDP datagram are there; may be negative.
+    private static func mayBeESP(udpAt base: UnsafeRawPointer, _ count: Int) -> Bool {
+        guard count >= 4 else { return true }
+        guard hasPort(UDPPort.natTraversal, base, 0) else { return false }
+        return count < udpHeaderBytes + markerBytes || load32(base, udpHeaderBytes) != 0
     }
 }

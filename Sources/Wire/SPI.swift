@@ -6,9 +6,11 @@ public struct SPI: Hashable, Comparable, Sendable {
     public let value: UInt32
 
     /// An SPI from its number; reserved ones too.
+    @inlinable
     public init(_ value: UInt32) { self.value = value }
 
     /// 0 is for local use and 1…255 are reserved by IANA: none of them may name an association.
+    @inlinable
     public var isReserved: Bool { value < 256 }
 
     /// Numeric order.

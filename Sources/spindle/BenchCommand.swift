@@ -105,20 +105,20 @@ struct BenchLookupCommand: ParsableCommand {
     func run() throws {
         let load = try LookupBench.load(
             tableEntries: 1_000_000, cardSessions: 100_000, seed: seed)
-        let rows = LookupBench.sizes.map {
-            LookupBench.search(
+        let rows = try LookupBench.sizes.map {
+            try LookupBench.search(
                 entries: $0.entries, patent: $0.patent, rounds: rounds, seed: seed)
         }
         let report = Report(lookups: rows, loads: [load.card, load.table])
         if json { return try printJSON(report) }
-        var searches = TextTable("entries", "ns", "ns in batches of 32", "patent ns", "ratio")
+        var searches = TextTable("sessions", "ns", "patent ns", "ratio")
         for row in report.lookups {
             searches.add(
-                "\(row.entries)", tenth(row.nanoseconds), tenth(row.batchNanoseconds),
+                "\(row.entries)", tenth(row.nanoseconds),
                 row.patentNanoseconds.map(ns) ?? "–",
                 row.patentNanoseconds.map { ns($0 / row.nanoseconds) } ?? "–")
         }
-        print("One search, medians of \(rounds) rounds")
+        print("One search in a card, medians of \(rounds) rounds")
         searches.lines().forEach { print($0) }
         var loads = TextTable("store", "SAs", "ms", "ns each", "bytes each")
         for row in report.loads {

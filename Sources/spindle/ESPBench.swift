@@ -47,8 +47,9 @@ final class ESPBench {
         packets = .allocate(capacity: Self.batch)
         plain = try PlainBaseline(bytes: bytes)
         for index in 0..<associations {
-            let outbound = try BenchTunnel.association(index, .outbound, seed: seed)
-            let inbound = try BenchTunnel.association(index, .inbound, seed: seed)
+            let spi = SPI(UInt32(index) + 256)
+            let outbound = try BenchTunnel.association(spi: spi, .outbound, seed: seed)
+            let inbound = try BenchTunnel.association(spi: spi, .inbound, seed: seed)
             handles.append(
                 try sender.open(outbound, distributionIdentifier: 0, ivGeneration: 1))
             _ = try receiver.open(inbound, distributionIdentifier: 0, ivGeneration: 1)
@@ -136,16 +137,16 @@ final class ESPBench {
 
 /// Pairs of associations with the same key.
 enum BenchTunnel {
-    /// Both directions of the pair have the same `index` and `seed`.
+    /// Both directions of the pair have the same SPI and seed.
     static func association(
-        _ index: Int, _ direction: Direction, seed: UInt64
+        spi: SPI, _ direction: Direction, seed: UInt64
     ) throws -> SecurityAssociation {
         var parameters = AssociationParameters(
-            spi: SPI(UInt32(index) + 256), direction: direction, mode: .tunnel,
+            spi: spi, direction: direction, mode: .tunnel,
             transform: try Transform(.aesGCM16, keyBits: 256), source: IPAddress(v4: 0xC000_0201),
             destination: IPAddress(v4: 0xC633_6401))
         parameters.selectors = selectors
-        var generator = SeededGenerator(seed: seed ^ UInt64(index))
+        var generator = SeededGenerator(seed: seed ^ UInt64(spi.value))
         var key = SecretBytes(count: 32)
         key.withUnsafeMutableBytes { bytes in
             for offset in bytes.indices {
