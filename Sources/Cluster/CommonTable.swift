@@ -135,6 +135,15 @@ public struct CommonTable: ~Copyable {
         return associations.apply(checkpoint, to: entry)
     }
 
+    /// Lends the associations for an update of their state; entries must not come or go.
+    public mutating func updateStates<Failure: Error>(
+        _ body: (inout AssociationSlab) throws(Failure) -> Void
+    ) throws(Failure) {
+        let before = associations.count
+        try body(&associations)
+        precondition(associations.count == before)
+    }
+
     private mutating func link(_ slot: UInt32, _ identifier: Int) {
         let head = heads[identifier]
         associations[linksOf: slot] = (next: head, previous: Self.none)

@@ -8,7 +8,7 @@ public enum CardFault: Equatable, Sendable {
     case sessionLost(CardHandle)
     /// All sessions vanish, and a stall ends.
     case reset
-    /// No command and no batch is answered before this time on the caller's clock.
+    /// No session is opened and no batch is taken before this time on the caller's clock.
     case stalled(untilNanoseconds: UInt64)
     /// The next key schedules that are run come out wrong and are noticed.
     case keyingFails(count: Int)

@@ -211,6 +211,25 @@ public struct CryptoCard: ~Copyable {
         return sessions.checkpoint(of: handle)
     }
 
+    /// Brings a session that is loaded but not served yet up to the old owner's last checkpoint.
+    public mutating func apply(
+        _ checkpoint: SequenceCheckpoint, to handle: CardHandle
+    ) throws(CardError) {
+        guard sessions.isCurrent(handle) else { throw .staleHandle(handle) }
+        sessions.apply(checkpoint, to: handle)
+    }
+
+    /// Copies a session's sequence state and counters to its entry in the node's common table.
+    public borrowing func copyState(
+        of handle: CardHandle, to entry: AssociationHandle, in table: inout AssociationSlab
+    ) throws(CardError) {
+        guard sessions.isCurrent(handle) else { throw .staleHandle(handle) }
+        table.copyState(to: entry, from: handle, of: sessions)
+    }
+
+    /// True when a session receives this SPI: one search in the store.
+    public borrowing func holdsSession(for spi: SPI) -> Bool { index.find(spi) != nil }
+
     // MARK: Batches
 
     /// Finds the session of each packet by its SPI and opens the packet in place. A packet without a

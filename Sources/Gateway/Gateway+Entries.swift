@@ -14,22 +14,33 @@ public enum EntryPlace: Equatable, Sendable {
     case foreign(DistributionIdentifier, owner: NodeID)
 }
 
+/// An entry that found no room on its owner's card.
+public struct EntryRefusal: Equatable, Sendable {
+    /// Whose entry.
+    public let spi: SPI
+    /// What the card said, and what to do about it.
+    public let reason: String
+}
+
 /// What a node did for one reallocation.
 public struct ReallocationReport: Equatable, Sendable {
     /// The epoch that took force.
     public let epoch: UInt64
     /// Who.
     public let node: NodeID
-    /// Identifiers gained and lost.
+    /// Identifiers gained.
     public let gained: Int
     /// Identifiers lost.
     public let lost: Int
     /// Entries copied from the common table to the card (613).
     public internal(set) var loaded = 0
-    /// Entries that found no room on the card.
-    public internal(set) var refused = 0
+    /// Entries that found no room on the card, also after it was cleared.
+    public internal(set) var refusals: [EntryRefusal] = []
     /// Sessions cleared from the card (616).
     public internal(set) var cleared = 0
+
+    /// How many entries found no room.
+    public var refused: Int { refusals.count }
 }
 
 extension Gateway {
@@ -52,6 +63,7 @@ extension Gateway {
     public mutating func add(
         _ association: borrowing SecurityAssociation, nowNanoseconds now: UInt64
     ) throws(CommonTableError) -> CardError? {
+        precondition(association.parameters.direction == .inbound)
         let spi = association.parameters.spi
         guard case .own(let identifier) = place(of: spi), let allocation else {
             preconditionFailure("a foreign entry goes to its owner")
@@ -76,16 +88,26 @@ extension Gateway {
         return refusal
     }
 
-    /// Adds an entry that another node communicated (403).
+    /// Adds an entry that another node communicated (403). If the entry is this node's, or will be
+    /// with the prepared allocation, it goes to the card too.
     public mutating func learn(
-        _ association: borrowing SecurityAssociation
+        _ association: borrowing SecurityAssociation, nowNanoseconds now: UInt64
     ) throws(CommonTableError) {
-        _ = try table.insert(
-            association, identifier: distribution.identifier(of: association.parameters.spi))
+        let identifier = distribution.identifier(of: association.parameters.spi)
+        let entry = try table.insert(association, identifier: identifier)
+        let isGained = prepared.map { $0.allocation.owner(of: identifier) == node } ?? false
+        if owns(identifier) || isGained, load(entry, now) != nil { waiting.append(entry) }
     }
 
-    /// Notes how far the owner of an association has come.
-    public mutating func learn(_ checkpoint: SequenceCheckpoint) { table.apply(checkpoint) }
+    /// Notes how far the owner of an association has come. A session of it that is loaded here but
+    /// not served yet follows.
+    public mutating func learn(_ checkpoint: SequenceCheckpoint) {
+        table.apply(checkpoint)
+        guard !owns(distribution.identifier(of: checkpoint.spi)),
+            let session = card.session(for: checkpoint.spi)
+        else { return }
+        try? card.apply(checkpoint, to: session)
+    }
 
     /// Clears an inbound association from both tables, whoever owns it; false when it is unknown.
     @discardableResult
@@ -117,7 +139,7 @@ extension Gateway {
         for entry in table.entries() {
             let association = table.associations.association(of: entry)
             let spi = association.parameters.spi
-            try other.learn(association)
+            try other.learn(association, nowNanoseconds: 0)
             other.learn(checkpoint(of: spi) ?? table.associations.checkpoint(of: entry))
         }
     }
@@ -132,22 +154,49 @@ extension Gateway {
         _ next: Allocation, nowNanoseconds now: UInt64
     ) throws(ClusterError) -> ReallocationReport {
         let reallocation = try Reallocation(of: node, from: allocation, to: next)
+        abandonPrepared(for: next)
         var report = ReallocationReport(
             epoch: next.epoch, node: node, gained: reallocation.gained.count,
             lost: reallocation.lost.count)
         prepared = (next, reallocation)
-        for identifier in reallocation.gained {
-            for entry in table.entries(of: identifier) {
+        // Tunnels in use come first: where the card is too small, none of them loses its place to one
+        // that never found any.
+        let entries = reallocation.gained.flatMap { table.entries(of: $0) }
+        for isInUse in [true, false] {
+            for entry in entries where (table.status(of: entry).packets > 0) == isInUse {
                 renew(entry)
-                if load(entry, now) == nil {
-                    report.loaded += 1
-                } else {
+                if let refusal = load(entry, now) {
                     waiting.append(entry)
-                    report.refused += 1
+                    report.refusals.append(
+                        EntryRefusal(
+                            spi: table.status(of: entry).spi, reason: refusal.description))
+                } else {
+                    report.loaded += 1
                 }
             }
         }
         return report
+    }
+
+    /// A newer allocation comes before the prepared one was switched to: what had been loaded for it
+    /// and is not this node's now goes again.
+    private mutating func abandonPrepared(for next: Allocation) {
+        guard let (_, reallocation) = prepared else { return }
+        for identifier in reallocation.gained
+        where !owns(identifier) && next.owner(of: identifier) != node {
+            _ = closeSessions(of: identifier)
+        }
+    }
+
+    /// Closes the sessions of one identifier, and says how many there were.
+    private mutating func closeSessions(of identifier: DistributionIdentifier) -> Int {
+        var closed = 0
+        for entry in table.entries(of: identifier) {
+            guard let session = card.session(for: table.status(of: entry).spi) else { continue }
+            try? card.close(session)
+            closed += 1
+        }
+        return closed
     }
 
     /// Switches the owner filter to the prepared allocation: gained identifiers are served, lost
@@ -165,15 +214,10 @@ extension Gateway {
         }
         prepared = nil
         for identifier in reallocation.lost where !owns(identifier) {
-            for entry in table.entries(of: identifier) {
-                guard let session = card.session(for: table.status(of: entry).spi) else { continue }
-                try? card.close(session)
-                report.cleared += 1
-            }
+            report.cleared += closeSessions(of: identifier)
         }
-        let late = loadWaiting(now)
-        report.loaded += late
-        report.refused -= min(late, report.refused)
+        report.loaded += loadWaiting(now)
+        report.refusals.removeAll { card.session(for: $0.spi) != nil }
     }
 
     /// An identifier that is lost and gained at once (a renewed generation): the session goes, with

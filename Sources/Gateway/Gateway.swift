@@ -79,6 +79,7 @@ public struct Gateway: ~Copyable {
             }
             if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
             if packets[index].events.contains(.softLifetime) { counters.softLifetimes += 1 }
+            noteProgress(packets[index])
         }
         for index in packets.indices { tally(verdicts[index]) }
     }
@@ -128,6 +129,17 @@ public struct Gateway: ~Copyable {
         }
     }
 
+    /// The node's own entry follows the card, so that a session which the card loses is loaded again
+    /// with the window it had, and never accepts a packet twice.
+    private mutating func noteProgress(_ packet: PacketDescriptor) {
+        guard let location = packet.location, packet.drop != .unknownSPI,
+            let session = card.session(for: location.spi), let entry = table.find(location.spi)
+        else { return }
+        table.updateStates { associations in
+            try? card.copyState(of: session, to: entry, in: &associations)
+        }
+    }
+
     /// Why the card had no session for an owned packet. A session that the card lost is loaded
     /// again, so that the next packet finds it.
     private mutating func explainMiss(
@@ -137,7 +149,8 @@ public struct Gateway: ~Copyable {
             return .unknownSPI
         }
         switch load(entry, now) {
-        case nil: return .sessionLost
+        // A duplicate: an earlier packet of the batch had it loaded.
+        case nil, .duplicateSPI: return .sessionLost
         case .stalled: return .cardStalled
         default: return .cardFull
         }
@@ -175,9 +188,5 @@ public struct Gateway: ~Copyable {
             owned[identifier] = next.owners[identifier] == node
         }
         allocation = next
-    }
-
-    mutating func stopServing(_ identifiers: [DistributionIdentifier]) {
-        for identifier in identifiers { owned[Int(identifier.value)] = false }
     }
 }

@@ -108,15 +108,13 @@ extension InProcessCluster {
         do {
             let moves = try Reallocation.moves(from: allocation, to: next)
             let moving = moves.map(\.identifier)
-            for owner in members {
-                for checkpoint in owner.gateway.checkpoints(of: moving) {
-                    for member in members { member.gateway.learn(checkpoint) }
-                }
-            }
+            handOver(moving)
             var reports: [ReallocationReport] = []
             for member in members {
                 reports.append(try member.gateway.prepare(next, nowNanoseconds: now))
             }
+            // Once more: what the old owners accepted while the new ones loaded.
+            handOver(moving)
             for member in members { member.gateway.switchOver() }
             for (index, member) in members.enumerated() {
                 member.gateway.clearLost(&reports[index], nowNanoseconds: now)
@@ -126,6 +124,15 @@ extension InProcessCluster {
                 cause: cause, node: node, epoch: next.epoch, moves: moves, reports: reports)
         } catch {
             throw .allocation(error)
+        }
+    }
+
+    /// The owners' counters of identifiers that are about to move go to every node.
+    private func handOver(_ identifiers: [DistributionIdentifier]) {
+        for owner in members {
+            for checkpoint in owner.gateway.checkpoints(of: identifiers) {
+                for member in members { member.gateway.learn(checkpoint) }
+            }
         }
     }
 }

@@ -141,7 +141,7 @@ public final class InProcessCluster {
         do {
             let refusal = try member(owner).gateway.add(association, nowNanoseconds: now)
             for member in members where member.gateway.node != owner {
-                try member.gateway.learn(association)
+                try member.gateway.learn(association, nowNanoseconds: now)
             }
             return (owner, refusal?.description)
         } catch let error as CommonTableError {

@@ -20,8 +20,6 @@ public enum PacketVerdict: Equatable, Sendable {
 
 /// What a node counts. In the cluster, every ESP packet is delivered or dropped by exactly one node.
 public struct GatewayCounters: Equatable, Sendable {
-    /// Packets that this node handled: delivered, dropped, or IKE of its own.
-    public var handled: UInt64 { delivered + drops.total + ike }
     /// Inner packets given to the protected side.
     public internal(set) var delivered: UInt64 = 0
     /// IKE messages of its own identifiers.
