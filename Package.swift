@@ -58,6 +58,34 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        // Packets, associations and stations for the tests; the heap counter stands in front of malloc.
+        .target(
+            name: "TestSupport", dependencies: ["Crypto", "CryptoCardSim", "ESP", "Wire"],
+            path: "Tests/TestSupport", swiftSettings: strict),
+        .target(name: "CMallocCounter", path: "Tests/CMallocCounter"),
+
+        .testTarget(
+            name: "WireTests", dependencies: ["TestSupport", "Wire"], swiftSettings: strict),
+        .testTarget(
+            name: "CryptoTests", dependencies: ["Crypto", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "ESPTests",
+            dependencies: ["CMallocCounter", "Crypto", "ESP", "TestSupport", "Wire"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "CryptoCardSimTests",
+            dependencies: ["Crypto", "CryptoCardSim", "ESP", "TestSupport", "Wire"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ClusterTests", dependencies: ["Cluster", "Crypto", "ESP", "TestSupport", "Wire"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "GatewayTests",
+            dependencies: [
+                "Cluster", "CMallocCounter", "Crypto", "CryptoCardSim", "ESP", "Gateway",
+                "TestSupport", "Wire",
+            ],
+            swiftSettings: strict),
         // Runs the built program; `Judges` are python programs that share no code with it.
         .testTarget(
             name: "EndToEndTests", dependencies: ["spindle"], exclude: ["Judges"],
