@@ -51,7 +51,8 @@ public struct Allocation: Hashable, Sendable {
         try Distribution.check(identifierCount: owners.count)
         let members = nodes.sorted()
         try Self.check(nodes: members, identifierCount: owners.count)
-        guard epoch >= 1, epoch < .max else { throw .allocationMalformed(.epoch) }
+        // Half of the numbers are left for changes: an epoch can't be counted up to its end.
+        guard epoch >= 1, epoch < 1 << 63 else { throw .allocationMalformed(.epoch) }
         guard generations.count == owners.count else {
             throw .allocationMalformed(.generationCount)
         }

@@ -63,11 +63,6 @@ public struct SecretBytes: ~Copyable {
         try body(UnsafeMutableRawBufferPointer(start: base, count: count))
     }
 
-    /// Another owner with the same octets.
-    public borrowing func copy() -> SecretBytes {
-        SecretBytes(copying: UnsafeRawBufferPointer(start: base, count: count))
-    }
-
     /// Equality in time that depends on the lengths only.
     public borrowing func matches(_ other: borrowing SecretBytes) -> Bool {
         count == other.count && CRYPTO_memcmp(base, other.base, count) == 0

@@ -70,7 +70,8 @@ extension ESPEngine {
             return .cryptoFailure
         }
         let body = esp + bodyOffset
-        guard Self.openBody(scratch, context, record, shape, esp, bodyOffset, bodyLength, sequence) else {
+        guard Self.openBody(scratch, context, record, shape, esp, bodyOffset, bodyLength, sequence)
+        else {
             // The plaintext was written before the tag was known to be wrong.
             body.initializeMemory(as: UInt8.self, repeating: 0, count: bodyLength)
             return .integrity
@@ -95,12 +96,14 @@ extension ESPEngine {
     /// Integrity and decryption; false when the ICV is wrong.
     @inline(__always)
     private static func openBody(
-        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
+        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>,
+        _ record: RecordPointer,
         _ shape: UnsafeMutablePointer<TransformShape>, _ esp: UnsafeMutableRawPointer,
         _ bodyOffset: Int, _ bodyLength: Int, _ sequence: UInt64
     ) -> Bool {
         guard shape.pointee.kind == .aead else {
-            return openOtherBody(scratch, context, record, shape, esp, bodyOffset, bodyLength, sequence)
+            return openOtherBody(
+                scratch, context, record, shape, esp, bodyOffset, bodyLength, sequence)
         }
         let body = esp + bodyOffset
         Self.makeNonce(scratch, record, iv: esp + ESPLocation.espHeaderBytes, saltBytes: 4)
@@ -113,7 +116,8 @@ extension ESPEngine {
     /// CCM, GMAC, and the ciphers with a MAC of their own.
     @inline(never)
     private static func openOtherBody(
-        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
+        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>,
+        _ record: RecordPointer,
         _ shape: UnsafeMutablePointer<TransformShape>, _ esp: UnsafeMutableRawPointer,
         _ bodyOffset: Int, _ bodyLength: Int, _ sequence: UInt64
     ) -> Bool {

@@ -123,7 +123,8 @@ extension ESPEngine {
         let esp = body - espBytes
         store32(record.pointee.spi, esp, 0)
         store32(UInt32(truncatingIfNeeded: sequence), esp, 4)
-        guard Self.sealBody(scratch, context, record, shape, esp, bodyLength, sequence, fixedIV) else {
+        guard Self.sealBody(scratch, context, record, shape, esp, bodyLength, sequence, fixedIV)
+        else {
             return .cryptoFailure
         }
         packet.pointee.offset = plan.payloadOffset &- front
@@ -153,7 +154,8 @@ extension ESPEngine {
     /// IV, encryption, ICV.
     @inline(__always)
     private static func sealBody(
-        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
+        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>,
+        _ record: RecordPointer,
         _ shape: UnsafeMutablePointer<TransformShape>, _ esp: UnsafeMutableRawPointer,
         _ bodyLength: Int, _ sequence: UInt64, _ fixedIV: UnsafeRawBufferPointer?
     ) -> Bool {
@@ -176,7 +178,8 @@ extension ESPEngine {
     /// CCM, GMAC, the ciphers with a MAC of their own, and known answers.
     @inline(never)
     private static func sealOtherBody(
-        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
+        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>,
+        _ record: RecordPointer,
         _ shape: UnsafeMutablePointer<TransformShape>, _ esp: UnsafeMutableRawPointer,
         _ bodyLength: Int, _ sequence: UInt64, _ counter: UInt64,
         _ fixedIV: UnsafeRawBufferPointer?
@@ -227,7 +230,8 @@ extension ESPEngine {
     /// CBC's IV must be unpredictable (RFC 3602 §3): it is the encryption of a block that never
     /// repeats under the key (NIST SP 800-38A Appendix C), which costs one block and no randomness.
     private static func encrypt(
-        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>, _ record: RecordPointer,
+        _ scratch: UnsafeMutableRawPointer, _ context: UnsafeMutablePointer<KeyedContext>,
+        _ record: RecordPointer,
         _ kind: TransformShape.Kind, _ iv: UnsafeMutableRawPointer, _ bodyLength: Int,
         _ counter: UInt64, _ sequence: UInt64, hasFixedIV: Bool
     ) -> Bool {

@@ -169,7 +169,8 @@ extension ESPEngine {
         _ base: UnsafeMutableRawPointer, _ plan: SealPlan, _ record: RecordPointer, _ total: Int,
         _ payload: UInt8, _ sequence: UInt64
     ) {
-        let first = 0x4500_0000 | UInt32(plan.trafficClass) << 16 | UInt32(truncatingIfNeeded: total)
+        let first =
+            0x4500_0000 | UInt32(plan.trafficClass) << 16 | UInt32(truncatingIfNeeded: total)
         let identification = plan.dontFragment ? 0 : UInt32(sequence & 0xFFFF) << 16
         let second = identification | (plan.dontFragment ? 0x4000 : 0)
         let third = UInt32(plan.hopLimit) << 24 | UInt32(payload) << 16

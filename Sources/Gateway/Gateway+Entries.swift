@@ -149,7 +149,8 @@ extension Gateway {
     /// Receives a reallocation (610): finds the entries of gained identifiers in the common table
     /// (611, 612) and loads them into the card (613). Nothing is served by it yet.
     ///
-    /// Throws when the allocation is not newer than the one in force, or contradicts it.
+    /// Throws when the allocation is not newer than the one in force, or contradicts it. A node that
+    /// neither gains nor loses has nothing to do but to switch (617).
     public mutating func prepare(
         _ next: Allocation, nowNanoseconds now: UInt64
     ) throws(ClusterError) -> ReallocationReport {
@@ -159,6 +160,7 @@ extension Gateway {
             epoch: next.epoch, node: node, gained: reallocation.gained.count,
             lost: reallocation.lost.count)
         prepared = (next, reallocation)
+        if reallocation.isUnchanged { return report }
         // Tunnels in use come first: where the card is too small, none of them loses its place to one
         // that never found any.
         let entries = reallocation.gained.flatMap { table.entries(of: $0) }

@@ -6,7 +6,7 @@ public import Cluster
 public import Crypto
 public import CryptoCardSim
 public import ESP
-public import Wire
+import Wire
 
 /// A node: distributor, crypto card and common table.
 public struct Gateway: ~Copyable {
@@ -168,7 +168,7 @@ public struct Gateway: ~Copyable {
     public var cardCounters: CardCounters { card.counters }
 
     /// The SPIs of the card's inbound sessions, ascending.
-    public borrowing func sessionSPIs() -> [SPI] {
+    borrowing func sessionSPIs() -> [SPI] {
         card.handles().compactMap { try? card.status(of: $0).spi }.sorted()
     }
 
@@ -176,10 +176,10 @@ public struct Gateway: ~Copyable {
     public mutating func inject(_ fault: CardFault) { card.inject(fault) }
 
     /// The card's session for an SPI.
-    public borrowing func session(for spi: SPI) -> CardHandle? { card.session(for: spi) }
+    borrowing func session(for spi: SPI) -> CardHandle? { card.session(for: spi) }
 
     /// Refusals of the session with this SPI; nil when the card has none.
-    public borrowing func drops(of spi: SPI) -> DropCounters? {
+    borrowing func drops(of spi: SPI) -> DropCounters? {
         card.session(for: spi).flatMap { try? card.drops(of: $0) }
     }
 

@@ -195,7 +195,7 @@ private func nodes(_ numbers: some Sequence<UInt16>) -> [NodeID] { numbers.map {
         }
         #expect(try stored() == good)
         #expect(throws: ClusterError.allocationMalformed(.epoch)) { try stored(epoch: 0) }
-        #expect(throws: ClusterError.allocationMalformed(.epoch)) { try stored(epoch: .max) }
+        #expect(throws: ClusterError.allocationMalformed(.epoch)) { try stored(epoch: 1 << 63) }
         #expect(throws: ClusterError.allocationMalformed(.generationCount)) {
             try stored(generations: [1])
         }

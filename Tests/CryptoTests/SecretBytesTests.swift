@@ -15,20 +15,6 @@ private func octets(_ secret: borrowing SecretBytes) -> [UInt8] {
         }
     }
 
-    @Test func copiesAreOthers() {
-        var random = SeededGenerator()
-        let bytes = random.bytes(33)
-        let first = secret(bytes)
-        var second = first.copy()
-        second.withUnsafeMutableBytes { $0[0] ^= 1 }
-        #expect(octets(first) == bytes)
-        #expect(octets(second) == [bytes[0] ^ 1] + bytes.dropFirst())
-        let addresses = first.withUnsafeBytes { one in
-            second.withUnsafeBytes { two in (one.baseAddress, two.baseAddress) }
-        }
-        #expect(addresses.0 != addresses.1)
-    }
-
     @Test func emptyBufferIsAllowed() {
         let secret = SecretBytes(copying: UnsafeRawBufferPointer(start: nil, count: 0))
         let isEqual = secret.matches(SecretBytes(count: 0))

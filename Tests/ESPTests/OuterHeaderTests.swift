@@ -247,6 +247,37 @@ private struct Header {
         }
     }
 
+    // What would fool us: GMAC with extended numbers borrows the four octets in front of ESP for its
+    // AAD, which are the address or the UDP header here, and must give them back.
+    @Test(arguments: Transform.kinds, [IPAddress.Family.v4, .v6])
+    func extendedNumbers(_ transform: Transform, family: IPAddress.Family) throws {
+        for udp in [nil, UDPPorts(source: 4500, destination: 4500)] {
+            for mode in [Mode.tunnel, .transport] {
+                let tunnel = try Tunnel(transform, mode: mode, family: family) {
+                    $0.usesESN = true
+                    $0.udp = udp
+                    $0.firstSequence = 1 << 32 - 2
+                }
+                let inner = family == .v4 ? IPv4Packet().bytes : IPv6Packet().bytes
+                for _ in 0..<4 {
+                    let sealed = try tunnel.seal(inner)
+                    if udp != nil {
+                        let start = tunnel.espOffset - 8
+                        let length = bigEndian(UInt16(sealed.count - start))
+                        #expect(Array(sealed[start..<start + 6]) == hex("11941194") + length)
+                    }
+                    var wrong = sealed
+                    wrong[wrong.count - 1] ^= 1
+                    let refused = tunnel.open(wrong)
+                    #expect(refused.drop == .integrity)
+                    let front = Station.headroom..<Station.headroom + tunnel.espOffset + 8
+                    #expect(Array(refused.memory[front]) == Array(sealed[..<front.count]))
+                    #expect(tunnel.open(sealed).bytes == inner)
+                }
+            }
+        }
+    }
+
     @Test func fragmentsAndForeignFamiliesAreRefused() throws {
         let four = try Tunnel(mode: .transport)
         for field: UInt16 in [0x2000, 1] {
