@@ -1,6 +1,6 @@
 // OpenSSL 3 for a packet path: ciphers are called through the provider's own dispatch table
-// (provider-cipher(7), stable ABI, public headers), because EVP_EncryptInit_ex asks the provider
-// for the IV length with eight string searches on every packet. Digests go through EVP.
+// (provider-cipher(7), provider-digest(7), stable ABI, public headers), because EVP_EncryptInit_ex
+// asks the provider for the IV length with eight string searches on every packet.
 //
 // Everything here is static inline: Swift imports the bodies and inlines them. Lengths and
 // pointers are the caller's duty (module Crypto); nothing here allocates except *_new and *_rekey.
@@ -94,6 +94,7 @@ static inline int spindle_cipher_find(
 static inline int spindle_cipher_key(
     const spindle_cipher *c, void *context, int encrypt, const uint8_t *key, size_t key_length,
     size_t ccm_iv_length, size_t ccm_tag_length) {
+    if (context == NULL) return 0;
     if (ccm_iv_length != 0) {
         OSSL_PARAM params[3] = {
             {OSSL_CIPHER_PARAM_AEAD_IVLEN, OSSL_PARAM_UNSIGNED_INTEGER, &ccm_iv_length,
@@ -201,50 +202,101 @@ static inline int spindle_cipher_run(
     return started && (length == 0 || c->cipher(context, data, &done, length, data, length));
 }
 
-// HMAC (RFC 2104) with both padded-key blocks already hashed: two state copies a packet instead of
-// two more compressions and the key handling of EVP_MAC.
+// One hash function's entry points. EVP would allocate for every packet: it resumes a saved state by
+// making a new one.
 typedef struct {
-    EVP_MD_CTX *inner, *outer, *work;
-} spindle_hmac;
+    void *provider_context;
+    OSSL_FUNC_digest_newctx_fn *new_context;
+    OSSL_FUNC_digest_freectx_fn *free_context;
+    OSSL_FUNC_digest_init_fn *init;
+    OSSL_FUNC_digest_update_fn *update;
+    OSSL_FUNC_digest_final_fn *final;
+    size_t block, size;
+} spindle_digest;
 
-static inline int spindle_hmac_key(
-    spindle_hmac *m, const EVP_MD *digest, const uint8_t *key, size_t key_length) {
-    uint8_t pad[EVP_MAX_MD_SIZE * 3];
-    size_t block = (size_t)EVP_MD_get_block_size(digest);
-    unsigned int hashed = 0;
-    int ok = 0;
-    if (block == 0 || block > sizeof pad) return 0;
-    memset(pad, 0, sizeof pad);
-    if (key_length > block) {
-        if (!EVP_Digest(key, key_length, pad, &hashed, digest, NULL)) goto out;
-    } else if (key_length != 0) {
-        memcpy(pad, key, key_length);
+static inline int spindle_digest_find(
+    OSSL_PROVIDER *provider, const char *name, size_t block, size_t size, spindle_digest *out) {
+    int no_cache = 0;
+    const OSSL_ALGORITHM *all =
+        OSSL_PROVIDER_query_operation(provider, OSSL_OP_DIGEST, &no_cache);
+    if (no_cache) return 0;
+    for (; all != NULL && all->algorithm_names != NULL; all++) {
+        if (!spindle_names_contain(all->algorithm_names, name)) continue;
+        memset(out, 0, sizeof *out);
+        out->provider_context = OSSL_PROVIDER_get0_provider_ctx(provider);
+        out->block = block;
+        out->size = size;
+        for (const OSSL_DISPATCH *d = all->implementation; d->function_id != 0; d++) {
+            switch (d->function_id) {
+            case OSSL_FUNC_DIGEST_NEWCTX: out->new_context = OSSL_FUNC_digest_newctx(d); break;
+            case OSSL_FUNC_DIGEST_FREECTX: out->free_context = OSSL_FUNC_digest_freectx(d); break;
+            case OSSL_FUNC_DIGEST_INIT: out->init = OSSL_FUNC_digest_init(d); break;
+            case OSSL_FUNC_DIGEST_UPDATE: out->update = OSSL_FUNC_digest_update(d); break;
+            case OSSL_FUNC_DIGEST_FINAL: out->final = OSSL_FUNC_digest_final(d); break;
+            default: break;
+            }
+        }
+        return out->new_context && out->free_context && out->init && out->update && out->final;
     }
-    for (size_t i = 0; i < block; i++) pad[i] ^= 0x36;
-    if (!EVP_DigestInit_ex2(m->inner, digest, NULL) || !EVP_DigestUpdate(m->inner, pad, block))
-        goto out;
-    for (size_t i = 0; i < block; i++) pad[i] ^= 0x36 ^ 0x5c;
-    if (!EVP_DigestInit_ex2(m->outer, digest, NULL) || !EVP_DigestUpdate(m->outer, pad, block))
-        goto out;
-    ok = EVP_DigestInit_ex2(m->work, digest, NULL);
-out:
-    OPENSSL_cleanse(pad, sizeof pad);
-    return ok;
+    return 0;
 }
 
-// The full-length HMAC of `data | tail` into `out` (EVP_MAX_MD_SIZE bytes). `tail`: the high half
+// HMAC (RFC 2104): a hash context, and the key xored with both paddings, one block each.
+typedef struct {
+    const spindle_digest *digest;
+    void *context;
+    uint8_t *pads;
+} spindle_hmac;
+
+#define SPINDLE_BLOCK_MAX 128
+
+// Frees the context, wiped, and the key.
+static inline void spindle_hmac_erase(spindle_hmac *m) {
+    if (m->digest != NULL && m->context != NULL) m->digest->free_context(m->context);
+    OPENSSL_clear_free(m->pads, 2 * SPINDLE_BLOCK_MAX);
+    memset(m, 0, sizeof *m);
+}
+
+static inline int spindle_hmac_key(
+    spindle_hmac *m, const spindle_digest *digest, const uint8_t *key, size_t key_length) {
+    if (m->digest != digest) {
+        spindle_hmac_erase(m);
+        m->digest = digest;
+        m->context = digest->new_context(digest->provider_context);
+        m->pads = OPENSSL_malloc(2 * SPINDLE_BLOCK_MAX);
+    }
+    if (m->context == NULL || m->pads == NULL) return 0;
+    uint8_t *inner = m->pads, *outer = m->pads + SPINDLE_BLOCK_MAX;
+    memset(inner, 0, SPINDLE_BLOCK_MAX);
+    if (key_length > digest->block) {
+        size_t size = 0;
+        if (!digest->init(m->context, NULL) || !digest->update(m->context, key, key_length) ||
+            !digest->final(m->context, inner, &size, digest->size))
+            return 0;
+    } else if (key_length != 0) {
+        memcpy(inner, key, key_length);
+    }
+    for (size_t i = 0; i < digest->block; i++) {
+        outer[i] = inner[i] ^ 0x5c;
+        inner[i] ^= 0x36;
+    }
+    return 1;
+}
+
+// The full-length HMAC of `data | tail` into `out` (EVP_MAX_MD_SIZE bytes); 0 without a key. `tail`: the high half
 // of an extended sequence number, which is authenticated but not sent (RFC 4303 §2.2.1).
 static inline int spindle_hmac_run(
     const spindle_hmac *m, const uint8_t *data, size_t length, const uint8_t *tail,
     size_t tail_length, uint8_t *out) {
-    unsigned int size = 0;
-    if (!EVP_MD_CTX_copy_ex(m->work, m->inner)) return 0;
-    if (!EVP_DigestUpdate(m->work, data, length)) return 0;
-    if (tail_length && !EVP_DigestUpdate(m->work, tail, tail_length)) return 0;
-    if (!EVP_DigestFinal_ex(m->work, out, &size)) return 0;
-    if (!EVP_MD_CTX_copy_ex(m->work, m->outer)) return 0;
-    if (!EVP_DigestUpdate(m->work, out, size)) return 0;
-    return EVP_DigestFinal_ex(m->work, out, &size);
+    const spindle_digest *d = m->digest;
+    void *context = m->context;
+    size_t size = 0;
+    return d != NULL && d->init(context, NULL) && d->update(context, m->pads, d->block) &&
+           d->update(context, data, length) &&
+           (tail_length == 0 || d->update(context, tail, tail_length)) &&
+           d->final(context, out, &size, d->size) && d->init(context, NULL) &&
+           d->update(context, m->pads + SPINDLE_BLOCK_MAX, d->block) &&
+           d->update(context, out, d->size) && d->final(context, out, &size, d->size);
 }
 
 static inline void spindle_prefetch(const void *address) { __builtin_prefetch(address, 1, 3); }

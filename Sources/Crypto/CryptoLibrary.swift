@@ -34,6 +34,24 @@ public enum Cipher: UInt8, CaseIterable, Sendable {
 public enum Hash: UInt8, CaseIterable, Sendable {
     case sha1, sha256, sha384, sha512
 
+    /// Octets of one compression block (FIPS 180-4).
+    var blockBytes: Int {
+        switch self {
+        case .sha1, .sha256: 64
+        case .sha384, .sha512: 128
+        }
+    }
+
+    /// Octets of output.
+    var outputBytes: Int {
+        switch self {
+        case .sha1: 20
+        case .sha256: 32
+        case .sha384: 48
+        case .sha512: 64
+        }
+    }
+
     var name: String {
         switch self {
         case .sha1: "SHA1"
@@ -72,7 +90,7 @@ public enum CryptoError: Error, Equatable, CustomStringConvertible {
 public final class CryptoLibrary {
     private let provider: OpaquePointer
     private let ciphers: UnsafeMutablePointer<spindle_cipher>
-    private let hashes: UnsafeMutablePointer<OpaquePointer?>
+    private let hashes: UnsafeMutablePointer<spindle_digest>
 
     /// Loads the default provider. Throws when it or one of its algorithms is missing.
     public init() throws(CryptoError) {
@@ -83,7 +101,7 @@ public final class CryptoLibrary {
         ciphers = .allocate(capacity: Cipher.allCases.count)
         ciphers.initialize(repeating: spindle_cipher(), count: Cipher.allCases.count)
         hashes = .allocate(capacity: Hash.allCases.count)
-        hashes.initialize(repeating: nil, count: Hash.allCases.count)
+        hashes.initialize(repeating: spindle_digest(), count: Hash.allCases.count)
         for cipher in Cipher.allCases {
             let entry = ciphers + Int(cipher.rawValue)
             guard spindle_cipher_find(provider, cipher.name, entry) == 1 else {
@@ -91,15 +109,14 @@ public final class CryptoLibrary {
             }
         }
         for hash in Hash.allCases {
-            guard let digest = EVP_MD_fetch(nil, hash.name, nil) else {
-                throw .algorithmUnavailable(hash.name)
-            }
-            hashes[Int(hash.rawValue)] = digest
+            let found = spindle_digest_find(
+                provider, hash.name, hash.blockBytes, hash.outputBytes,
+                hashes + Int(hash.rawValue))
+            guard found == 1 else { throw .algorithmUnavailable(hash.name) }
         }
     }
 
     deinit {
-        for index in Hash.allCases.indices { EVP_MD_free(hashes[index]) }
         hashes.deallocate()
         ciphers.deallocate()
         OSSL_PROVIDER_unload(provider)
@@ -109,5 +126,7 @@ public final class CryptoLibrary {
         UnsafePointer(ciphers + Int(cipher.rawValue))
     }
 
-    func digest(for hash: Hash) -> OpaquePointer? { hashes[Int(hash.rawValue)] }
+    func digest(for hash: Hash) -> UnsafePointer<spindle_digest> {
+        UnsafePointer(hashes + Int(hash.rawValue))
+    }
 }

@@ -1,4 +1,4 @@
-// One cipher context with its key schedule, one pair of HMAC states, or both: what a crypto engine
+// One cipher context with its key schedule, one HMAC key, or both: what a crypto engine
 // keeps per key. It is re-keyed in place, because that costs a third of making a new one.
 
 internal import COpenSSL
@@ -80,6 +80,8 @@ public let maximumHashBytes = 64
 public struct KeyedContext: ~Copyable {
     private var cipher = spindle_keyed()
     private var hmac = spindle_hmac()
+    /// Keeps the tables alive that the contexts are freed by.
+    private var library: CryptoLibrary?
 
     /// An empty context: nothing is allocated before the first key.
     public init() {}
@@ -88,16 +90,15 @@ public struct KeyedContext: ~Copyable {
         if let table = cipher.cipher, let context = cipher.context {
             table.pointee.free_context(context)
         }
-        EVP_MD_CTX_free(hmac.inner)
-        EVP_MD_CTX_free(hmac.outer)
-        EVP_MD_CTX_free(hmac.work)
+        var hmac = hmac
+        spindle_hmac_erase(&hmac)
     }
 
-    /// Wipes and frees the key schedule and the HMAC states.
+    /// Wipes and frees the key schedule and the HMAC key.
     public mutating func erase() { self = KeyedContext() }
 
-    /// Takes a new key, re-using the memory when the cipher stays the same. Nothing of the key before
-    /// is left. `library` must outlive the context.
+    /// Takes a new key, re-using the memory when the cipher stays the same. Nothing of the key
+    /// before is left.
     ///
     /// `key` holds the cipher key, `hashKey` the MAC key; lengths are the recipe's. CCM's nonce is
     /// the 11 octets of RFC 4309 §4. Throws only when OpenSSL can't allocate.
@@ -105,6 +106,10 @@ public struct KeyedContext: ~Copyable {
         _ recipe: KeyRecipe, library: CryptoLibrary, key: UnsafeRawPointer,
         hashKey: UnsafeRawPointer, ccmNonceBytes: Int = 11
     ) throws(CryptoError) {
+        if self.library !== library {
+            erase()
+            self.library = library
+        }
         if let name = recipe.cipher {
             let wanted = library.dispatch(for: name)
             // CCM remembers state of its last message across keys; a fresh context is simpler.
@@ -123,14 +128,10 @@ public struct KeyedContext: ~Copyable {
             eraseCipher()
         }
         guard let hash = recipe.hash else { return eraseMAC() }
-        if hmac.inner == nil {
-            hmac = spindle_hmac(
-                inner: EVP_MD_CTX_new(), outer: EVP_MD_CTX_new(), work: EVP_MD_CTX_new())
-        }
         let keyed = spindle_hmac_key(
             &hmac, library.digest(for: hash), hashKey.assumingMemoryBound(to: UInt8.self),
             recipe.hashKeyBytes)
-        guard hmac.work != nil, keyed == 1 else { throw .operationFailed(hash.name) }
+        guard keyed == 1 else { throw .operationFailed(hash.name) }
     }
 
     /// OpenSSL wipes what it frees.
@@ -141,12 +142,7 @@ public struct KeyedContext: ~Copyable {
         cipher = spindle_keyed()
     }
 
-    private func eraseMAC() {
-        guard hmac.inner != nil else { return }
-        EVP_MD_CTX_reset(hmac.inner)
-        EVP_MD_CTX_reset(hmac.outer)
-        EVP_MD_CTX_reset(hmac.work)
-    }
+    private mutating func eraseMAC() { spindle_hmac_erase(&hmac) }
 
     /// Encrypts `layout.data` and writes the tag. The context must hold an AEAD key.
     public mutating func seal(_ layout: MessageLayout) -> Bool {

@@ -1,5 +1,5 @@
-// Any hash that OpenSSL's default provider has, by name: for test vectors of hashes that ESP does not
-// use. The packet path has `KeyedContext`.
+// Any hash that OpenSSL's default provider has, by name: for test vectors of hashes that ESP does
+// not use. The packet path has `KeyedContext`.
 
 internal import COpenSSL
 
@@ -42,25 +42,18 @@ public struct NamedDigest: ~Copyable {
         key: UnsafeRawBufferPointer, data: UnsafeRawBufferPointer
     ) throws(CryptoError) -> [UInt8] {
         var output = [UInt8](repeating: 0, count: maximumHashBytes)
-        var state = spindle_hmac(
-            inner: EVP_MD_CTX_new(), outer: EVP_MD_CTX_new(), work: EVP_MD_CTX_new())
-        defer {
-            EVP_MD_CTX_free(state.inner)
-            EVP_MD_CTX_free(state.outer)
-            EVP_MD_CTX_free(state.work)
-        }
+        var size = 0
         // C wants an address even for nothing.
         let isDone = withUnsafeBytes(of: 0 as UInt8) { nothing in
             let key = key.baseAddress == nil ? UnsafeRawBufferPointer(rebasing: nothing[..<0]) : key
             let data =
                 data.baseAddress == nil ? UnsafeRawBufferPointer(rebasing: nothing[..<0]) : data
-            return spindle_hmac_key(
-                &state, digest, key.bindMemory(to: UInt8.self).baseAddress, key.count) == 1
-                && spindle_hmac_run(
-                    &state, data.bindMemory(to: UInt8.self).baseAddress, data.count, nil, 0,
-                    &output) == 1
+            return EVP_Q_mac(
+                nil, "HMAC", nil, EVP_MD_get0_name(digest), nil, key.baseAddress, key.count,
+                data.bindMemory(to: UInt8.self).baseAddress, data.count, &output, output.count,
+                &size) != nil
         }
-        guard isDone else { throw .operationFailed("HMAC") }
+        guard isDone, size == byteCount else { throw .operationFailed("HMAC") }
         return Array(output[..<byteCount])
     }
 }

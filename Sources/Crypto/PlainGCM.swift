@@ -1,5 +1,5 @@
-// AES-256-GCM by the calls of OpenSSL's manual, with one context kept per key and direction: what the
-// packet path is measured against, and an oracle for it.
+// AES-256-GCM by the calls of OpenSSL's manual, with one context kept per key and direction: what
+// the packet path is measured against, and an oracle for it.
 
 internal import COpenSSL
 

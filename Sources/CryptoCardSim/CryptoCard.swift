@@ -1,6 +1,6 @@
 // A cryptographic card in software: the node-specific data structure of the patent (Fig. 7, storage
-// 704). What is simulated are a card's limits: bounded memory, commands and handles, time, faults. The
-// cryptography is real.
+// 704). What is simulated are a card's limits: bounded memory, commands and handles, time, faults.
+// The cryptography is real.
 
 public import Crypto
 public import ESP
@@ -63,8 +63,8 @@ public struct BatchReceipt: Equatable, Sendable {
 
 /// A bounded store of sessions with the engine that works on them.
 ///
-/// Keys enter with `open` and are wiped with `close`, by a fault, and with the card. A session is one
-/// association in one direction; inbound ones are found by SPI, outbound ones by handle.
+/// Keys enter with `open` and are wiped with `close`, by a fault, and with the card. A session is
+/// one association in one direction; inbound ones are found by SPI, outbound ones by handle.
 public struct CryptoCard: ~Copyable {
     /// The most sessions.
     public let capacity: Int
@@ -79,7 +79,8 @@ public struct CryptoCard: ~Copyable {
     private var clock = CardClock()
     private var stalledUntil: UInt64 = 0
 
-    /// An empty card. `keyedContexts` bounds the key schedules (about 1 KiB each) that stay ready;
+    /// An empty card, whose memory is all there: 256 octets a session and 16 to 32 for finding it.
+    /// `keyedContexts` bounds the key schedules (about 1 KiB each) that stay ready;
     /// the others are run again when their packets come.
     public init(
         capacity: Int, library: CryptoLibrary, catalogue: AssociationCatalogue,
@@ -87,9 +88,10 @@ public struct CryptoCard: ~Copyable {
     ) {
         self.capacity = capacity
         self.timing = timing
-        sessions = AssociationSlab(capacity: capacity, catalogue: catalogue)
+        sessions = AssociationSlab(
+            capacity: capacity, catalogue: catalogue, isResident: true)
         engine = ESPEngine(library: library, keyedContexts: keyedContexts)
-        index = SPIIndex(capacity: capacity)
+        index = SPIIndex(capacity: capacity, isResident: true)
     }
 
     /// Sessions now.
@@ -178,8 +180,8 @@ public struct CryptoCard: ~Copyable {
         index.find(spi).flatMap { sessions.handle(at: $0) }
     }
 
-    /// The first of some outbound sessions whose selectors cover an inner packet (RFC 4301 §5.1: the
-    /// policies are ordered).
+    /// The first of some outbound sessions whose selectors cover an inner packet (RFC 4301 §5.1:
+    /// the policies are ordered).
     public borrowing func firstSession(
         of handles: [CardHandle], covering packet: UnsafeRawBufferPointer
     ) -> CardHandle? {
@@ -232,8 +234,8 @@ public struct CryptoCard: ~Copyable {
 
     // MARK: Batches
 
-    /// Finds the session of each packet by its SPI and opens the packet in place. A packet without a
-    /// session gets the drop reason `unknownSPI`.
+    /// Finds the session of each packet by its SPI and opens the packet in place. A packet without
+    /// a session gets the drop reason `unknownSPI`.
     @discardableResult
     public mutating func receive(
         _ packets: UnsafeMutableBufferPointer<PacketDescriptor>, nowNanoseconds now: UInt64

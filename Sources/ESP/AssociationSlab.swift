@@ -1,5 +1,5 @@
-// Where records live: a bounded array of them with a free list. The card's store and the common table
-// are both built on it, so that an association moves between them as 256 octets.
+// Where records live: a bounded array of them with a free list. The card's store and the common
+// table are both built on it, so that an association moves between them as 256 octets.
 
 import Crypto
 public import Wire
@@ -45,8 +45,8 @@ public struct AssociationStatus: Equatable, Sendable {
     public let bytes: UInt64
 }
 
-/// What a successor must know of an association besides its parameters and keys: how far its numbers
-/// have come (RFC 6027 §3.4, §3.5).
+/// What a successor must know of an association besides its parameters and keys: how far its
+/// numbers have come (RFC 6027 §3.4, §3.5).
 public struct SequenceCheckpoint: Equatable, Sendable {
     /// Whose checkpoint this is.
     public let spi: SPI
@@ -62,8 +62,9 @@ public struct SequenceCheckpoint: Equatable, Sendable {
 
 /// A bounded store of association records, wiped when they leave it.
 ///
-/// Memory is reserved at once but taken only as it fills: 256 octets an association, a block of its
-/// own for windows above 192, and a drop-counter block once a packet of it was refused.
+/// Memory is reserved at once but usually taken only as it fills: 256 octets an association, a
+/// block of its own for windows above 192, and a drop-counter block once a packet of it was
+/// refused.
 public struct AssociationSlab: ~Copyable {
     /// The most associations it holds.
     public let capacity: Int
@@ -77,12 +78,14 @@ public struct AssociationSlab: ~Copyable {
     private var fresh = 0
     private var freeHead = UInt32.max
 
-    /// An empty slab; slabs of one node share a catalogue.
-    public init(capacity: Int, catalogue: AssociationCatalogue) {
+    /// An empty slab; slabs of one node share a catalogue. `isResident`: takes all memory for
+    /// records now, as a card has it, so that filling it later costs no page faults.
+    public init(capacity: Int, catalogue: AssociationCatalogue, isResident: Bool = false) {
         precondition((1...(1 << 30)).contains(capacity))
         self.capacity = capacity
         self.catalogue = catalogue
-        records = zeroedPages(AssociationRecord.self, count: capacity)
+        records = zeroedPages(
+            AssociationRecord.self, count: capacity, isResident: isResident)
         drops = zeroedPages(UInt32.self, count: capacity * DropReason.count)
     }
 

@@ -7,8 +7,8 @@ public import Wire
 /// A bounded map from SPI to slot number.
 ///
 /// SPIs are chosen by the gateway itself (or by its operator), never by an attacker, so a fixed
-/// multiplicative hash is enough. Its multiplier differs from the distribution hash, or the entries of
-/// one node, which share that hash's upper bits, would crowd together.
+/// multiplicative hash is enough. Its multiplier differs from the distribution hash, or the entries
+/// of one node, which share that hash's upper bits, would crowd together.
 public struct SPIIndex: ~Copyable {
     private struct Place {
         var spi: UInt32
@@ -25,13 +25,13 @@ public struct SPIIndex: ~Copyable {
     /// Entries now.
     public private(set) var count = 0
 
-    /// Room for `capacity` entries: 16 to 32 octets each.
-    public init(capacity: Int) {
+    /// Room for `capacity` entries: 16 to 32 octets each, all taken now if `isResident`.
+    public init(capacity: Int, isResident: Bool = false) {
         precondition((1...(1 << 30)).contains(capacity))
         self.capacity = capacity
         var bits: UInt32 = 4
         while 1 << bits < capacity * 2 { bits += 1 }
-        places = zeroedPages(Place.self, count: 1 << bits)
+        places = zeroedPages(Place.self, count: 1 << bits, isResident: isResident)
         mask = (1 << bits) &- 1
         shift = 32 - bits
     }

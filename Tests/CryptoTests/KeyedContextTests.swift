@@ -128,8 +128,8 @@ private func randomCase(_ random: inout SeededGenerator) -> Case {
         }
     }
 
-    // What would fool us: a MAC key that outlives its association inside a context that has moved on
-    // to a cipher without MAC. Once the association is closed, nothing may know that key.
+    // What would fool us: a MAC key that outlives its association inside a context that has moved
+    // on to a cipher without MAC. Once the association is closed, nothing may know that key.
     @Test func macKeyDoesNotOutliveItsUse() throws {
         let bench = Bench(try CryptoLibrary())
         let key = [UInt8](repeating: 1, count: 32)

@@ -211,8 +211,8 @@ private func selectorKinds() throws -> [(AssociationRecord.SelectorKind, Associa
         return (tunnel, packets, accepted)
     }
 
-    // What would fool us: a copy that knows the highest number only, and takes what lies in the window
-    // once more; or two records that share one window.
+    // What would fool us: a copy that knows the highest number only, and takes what lies in the
+    // window once more; or two records that share one window.
     @Test(arguments: [32, 64, 192, 193, 1024, 4096], [false, true])
     func copiesRefuseExactlyWhatTheOriginalAccepted(window: Int, usesESN: Bool) throws {
         var random = SeededGenerator()
@@ -236,8 +236,8 @@ private func selectorKinds() throws -> [(AssociationRecord.SelectorKind, Associa
             #expect(copy.sequence == before.sequence && copy.packets == before.packets)
             #expect(copy.bytes == before.bytes)
             for (index, packet) in packets.enumerated() {
-                // An extended number left of the window is taken for one 2^32 later (RFC 4303 §A2.1),
-                // under which its ICV is wrong.
+                // An extended number left of the window is taken for one 2^32 later (RFC 4303
+                // §A2.1), under which its ICV is wrong.
                 let old: DropReason = usesESN ? .integrity : .tooOld
                 let expected: DropReason? =
                     70 - index >= window ? old : accepted.contains(index) ? .replayed : nil

@@ -5,7 +5,8 @@ import Wire
 @testable import ESP
 
 /// What can be wrong with one received packet, in the order in which it must be found
-/// (design §4: lengths, replay, open, padding and next header, inner selectors; lifetimes before replay).
+/// (design §4: lengths, replay, open, padding and next header, inner selectors; lifetimes before
+/// replay).
 private enum Defect: Int, CaseIterable {
     case truncated, ciphertextLength, lifetime, replayed, integrity, padding, nextHeader
     case innerMalformed, ecn, selector

@@ -5,9 +5,9 @@ import Testing
 @testable import ESP
 
 @Suite struct KeyPoolTests {
-    // What would fool us: a context that holds the key of whoever had it before. Many associations of
-    // many transforms over few contexts, and every packet is checked by a receiver that keys afresh:
-    // with a wrong key, its ICV is wrong.
+    // What would fool us: a context that holds the key of whoever had it before. Many associations
+    // of many transforms over few contexts, and every packet is checked by a receiver that keys
+    // afresh: with a wrong key, its ICV is wrong.
     @Test(arguments: [0, 1, 2, 5, 40])
     func keyIsAlwaysTheRightOne(contexts: Int) throws {
         var random = SeededGenerator()

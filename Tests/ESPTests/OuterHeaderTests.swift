@@ -198,8 +198,8 @@ private struct Header {
         return packet
     }
 
-    // RFC 4303 §3.1.1: what routers read stays in front; destination options behind the last routing
-    // header are protected. The sealed packet is put together by hand from its parts.
+    // RFC 4303 §3.1.1: what routers read stays in front; destination options behind the last
+    // routing header are protected. The sealed packet is put together by hand from its parts.
     @Test(
         arguments: [
             ([], 0), ([0], 1), ([0, 43], 2), ([60], 0), ([0, 60], 1), ([60, 43], 2),
@@ -247,8 +247,8 @@ private struct Header {
         }
     }
 
-    // What would fool us: GMAC with extended numbers borrows the four octets in front of ESP for its
-    // AAD, which are the address or the UDP header here, and must give them back.
+    // What would fool us: GMAC with extended numbers borrows the four octets in front of ESP for
+    // its AAD, which are the address or the UDP header here, and must give them back.
     @Test(arguments: Transform.kinds, [IPAddress.Family.v4, .v6])
     func extendedNumbers(_ transform: Transform, family: IPAddress.Family) throws {
         for udp in [nil, UDPPorts(source: 4500, destination: 4500)] {

@@ -6,8 +6,8 @@ import Wire
 
 @Suite struct PaddingTests {
     // What would fool us: a check that looks at short padding in one way and at long in another, or
-    // at the octets in front of it. All lengths a packet can name, behind payloads of no, few and many
-    // octets; next header 59, so that right padding shows as `dummy`.
+    // at the octets in front of it. All lengths a packet can name, behind payloads of no, few and
+    // many octets; next header 59, so that right padding shows as `dummy`.
     @Test(arguments: 0...11)
     func everyOctetCounts(payloadBytes: Int) throws {
         var random = SeededGenerator()

@@ -15,8 +15,8 @@ private struct Model {
         if bits == 0 { return .accept(UInt64(low)) }
         var full = UInt64(low)
         if usesESN {
-            // §A2.1: the number with this low half that lies in the window, or else the first to the
-            // right of it. The window may reach below zero, where nothing was ever sent.
+            // §A2.1: the number with this low half that lies in the window, or else the first to
+            // the right of it. The window may reach below zero, where nothing was ever sent.
             let bottom = Int128(highest) - Int128(bits) + 1
             var candidate = Int128(low) + ((bottom >> 32) << 32)
             if candidate < bottom { candidate += 1 << 32 }
@@ -36,8 +36,8 @@ private struct Model {
 }
 
 @Suite struct ReplayWindowTests {
-    // What would fool us: a ring whose words are cleared one too late or too early, which shows only
-    // for certain jumps. Jumps of all sizes, near and across word, window and 2^32 boundaries.
+    // What would fool us: a ring whose words are cleared one too late or too early, which shows
+    // only for certain jumps. Jumps of all sizes, near and across word, window and 2^32 boundaries.
     @Test(
         arguments: [0, 32, 33, 63, 64, 65, 127, 128, 192, 193, 256, 1000, 1024, 4096],
         [false, true])

@@ -25,9 +25,9 @@ private func colliding(_ count: Int, homes: UInt32, _ random: inout SeededGenera
 }
 
 @Suite struct SPIIndexTests {
-    // What would fool us: a removal that leaves a hole in a run, so that an entry behind it is lost,
-    // or moves an entry in front of the place it wishes for. Few places for many SPIs, and runs
-    // around the end of the table.
+    // What would fool us: a removal that leaves a hole in a run, so that an entry behind it is
+    // lost, or moves an entry in front of the place it wishes for. Few places for many SPIs, and
+    // runs around the end of the table.
     @Test(arguments: [1, 2, 8, 64])
     func agreesWithADictionary(homes: UInt32) {
         var random = SeededGenerator()

@@ -86,8 +86,8 @@ private func iv(_ outer: [UInt8], _ bytes: Int) -> [UInt8] { Array(outer[28..<28
         #expect(seen.count == count)
     }
 
-    // RFC 3602 §3: unpredictable. What would fool us: the counter block itself, sent in the clear, or
-    // the same IVs under another key.
+    // RFC 3602 §3: unpredictable. What would fool us: the counter block itself, sent in the clear,
+    // or the same IVs under another key.
     @Test(arguments: [128, 192, 256])
     func cbcIVsAreEncryptedCounters(bits: Int) throws {
         let transform = Transform.find(.aesCBC, bits, .hmacSHA256)

@@ -4,7 +4,8 @@ import Testing
 
 @testable import ESP
 
-/// What the RFCs say of each algorithm, written down anew: octets of IV, salt, ICV, and the alignment.
+/// What the RFCs say of each algorithm, written down anew: octets of IV, salt, ICV, and the
+/// alignment.
 private struct Row {
     let encryption: EncryptionAlgorithm
     let keyBits: [Int]

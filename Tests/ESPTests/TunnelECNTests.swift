@@ -15,8 +15,8 @@ private let figure4: [(inner: UInt8, results: [UInt8?])] = [
 private let columns: [UInt8] = [0b00, 0b10, 0b01, 0b11]
 
 @Suite struct TunnelECNTests {
-    // All 16, with every DSCP around them; the rest of the packet must not change, but for a checksum
-    // that stays right.
+    // All 16, with every DSCP around them; the rest of the packet must not change, but for a
+    // checksum that stays right.
     @Test(arguments: [IPAddress.Family.v4, .v6])
     func decapsulation(family: IPAddress.Family) {
         for (inner, results) in figure4 {
