@@ -1,19 +1,23 @@
 // One association of a file: every field is decoded and checked here, so that a file is refused as
-// a whole before a packet moves. Keys stay hexadecimal text until an association is made of them.
+// a whole before a packet moves.
+//
+// Keys are decoded at once into memory that is wiped when the last copy of the entry goes. Their
+// digits in the texts of the JSON reader can't be wiped: strings give no access to their own
+// memory. They are freed with the reader's values, before the first packet moves.
 
 internal import Crypto
 public import ESP
 public import Wire
 
 /// One element of an `esp` array.
-public struct AssociationEntry: Sendable {
+public struct AssociationEntry {
     /// The name that the file gives it, if any.
     public let name: String?
     /// Everything but the keys, as for receiving.
     public package(set) var parameters: AssociationParameters
 
     private let place: String
-    private let keys: HexadecimalKeys
+    private let keys: KeyMaterial
 
     /// The SPI; no other entry of the file has it.
     public var spi: SPI { parameters.spi }
@@ -23,7 +27,7 @@ public struct AssociationEntry: Sendable {
     /// `createdNanoseconds` is now on the caller's clock, from which lifetimes in seconds count.
     /// Throws when the fields are valid for the other direction only.
     public func association(
-        direction: Direction, createdNanoseconds: UInt64 = 0
+        direction: Direction, createdNanoseconds: UInt64
     ) throws(AssociationFileError) -> SecurityAssociation {
         do throws(FieldError) {
             return try makeAssociation(
@@ -33,7 +37,7 @@ public struct AssociationEntry: Sendable {
         }
     }
 
-    /// `standIn` replaces a reserved SPI, as some published packets have.
+    /// `standIn` replaces a reserved SPI, as some published packets have; their time is 0.
     package func makeAssociation(
         direction: Direction, createdNanoseconds: UInt64 = 0, standIn: SPI? = nil
     ) throws(FieldError) -> SecurityAssociation {
@@ -41,27 +45,13 @@ public struct AssociationEntry: Sendable {
         parameters.direction = direction
         parameters.createdNanoseconds = createdNanoseconds
         if let standIn { parameters.spi = standIn }
-        let cipherKey = try decode(keys.encryption, "encr_key")
-        let integrityKey = try decode(keys.integrity, "integ_key")
-        let salt = try decode(keys.salt, "salt")
         do throws(AssociationError) {
             return try SecurityAssociation(
-                parameters, cipherKey: cipherKey, integrityKey: integrityKey, salt: salt)
+                parameters, cipherKey: keys.encryption, integrityKey: keys.integrity,
+                salt: keys.salt)
         } catch {
             throw refusal(error)
         }
-    }
-
-    private func decode(_ digits: String, _ field: String) throws(FieldError) -> SecretBytes {
-        if let bytes = SecretBytes.decoding(hexadecimal: digits) { return bytes }
-        let place = "\(place).\(field)"
-        let isHexadecimal = digits.utf8.allSatisfy { Character(Unicode.Scalar($0)).isHexDigit }
-        // The text may be a key with one wrong letter: it must not reach the error.
-        throw FieldError(
-            .notHexadecimal, place,
-            isHexadecimal
-                ? "an odd number of hexadecimal digits: two make an octet"
-                : "not hexadecimal: use the digits 0-9 and a-f only, without 0x or spaces")
     }
 
     /// Puts the engine's refusal beside the field that caused it.
@@ -94,11 +84,35 @@ extension AssociationEntry: CustomStringConvertible, CustomReflectable {
     public var customMirror: Mirror { Mirror(self, children: ["parameters": parameters]) }
 }
 
-/// Key material as the file has it; no description.
-private struct HexadecimalKeys: Sendable {
-    let encryption: String
-    let integrity: String
-    let salt: String
+/// The keys of an entry, which all its copies share; no description.
+private final class KeyMaterial {
+    let encryption: SecretBytes
+    let integrity: SecretBytes
+    let salt: SecretBytes
+
+    init(_ view: JSONView, _ transform: Transform) throws(FieldError) {
+        encryption = try Self.read(view, "encr_key", octets: transform.keyBytes)
+        integrity = try Self.read(view, "integ_key", octets: transform.integrityKeyBytes)
+        salt = try Self.read(view, "salt", octets: transform.saltBytes)
+    }
+
+    /// May be absent where the transform has none. The length is checked with the association.
+    private static func read(
+        _ view: JSONView, _ name: String, octets: Int
+    ) throws(FieldError) -> SecretBytes {
+        guard let digits = try view.optionalText(name) else {
+            if octets > 0 { throw view.missing(name) }
+            return SecretBytes(count: 0)
+        }
+        if let bytes = SecretBytes.decoding(hexadecimal: digits) { return bytes }
+        let isHexadecimal = digits.utf8.allSatisfy { Character(Unicode.Scalar($0)).isHexDigit }
+        // The text may be a key with one wrong letter: it must not reach the error.
+        throw view.refuse(
+            name, .notHexadecimal,
+            isHexadecimal
+                ? "an odd number of hexadecimal digits: two make an octet"
+                : "not hexadecimal: use the digits 0-9 and a-f only, without 0x or spaces")
+    }
 }
 
 // MARK: - Reading
@@ -133,16 +147,16 @@ extension AssociationEntry {
         if let window = try view.optionalNumber("replay_window", in: 0...4096) {
             parameters.replayWindow = Int(window)
         }
-        if let first = try view.optionalNumber("first_seq") { parameters.firstSequence = first }
+        if let first = try view.optionalNumber("first_seq") {
+            parameters.firstSequence = first
+            try Self.requireIV(view, parameters)
+        }
         parameters.selectors = AssociationSelectors(
             source: try Self.selectors(view, "ts_src"),
             destination: try Self.selectors(view, "ts_dst"))
         parameters.lifetimes = try Self.lifetimes(view)
         parameters.headers = try Self.headers(view, parameters.source.family)
-        let keys = HexadecimalKeys(
-            encryption: try Self.key(view, "encr_key", octets: transform.keyBytes),
-            integrity: try Self.key(view, "integ_key", octets: transform.integrityKeyBytes),
-            salt: try Self.key(view, "salt", octets: transform.saltBytes))
+        let keys = try KeyMaterial(view, transform)
         self.init(
             name: try view.optionalText("name"), parameters: parameters, place: view.place,
             keys: keys)
@@ -211,15 +225,19 @@ extension AssociationEntry {
         return transform
     }
 
-    /// The digits of a key; may be absent where the transform has none.
-    private static func key(
-        _ view: JSONView, _ name: String, octets: Int
-    ) throws(FieldError) -> String {
-        guard let digits = try view.optionalText(name) else {
-            if octets > 0 { throw view.missing(name) }
-            return ""
-        }
-        return digits
+    /// 48 bits of an 8-octet IV are the sequence number, the others the owner's generation: a
+    /// higher number would have no IV of its own.
+    private static func requireIV(
+        _ view: JSONView, _ parameters: AssociationParameters
+    ) throws(FieldError) {
+        let last: UInt64 = 1 << 48 - 1
+        guard parameters.usesESN, parameters.transform.usesCounterIV,
+            parameters.firstSequence > last
+        else { return }
+        throw view.refuse(
+            "first_seq", .outOfRange,
+            "\(parameters.firstSequence) is not possible: \(parameters.transform) has IVs for "
+                + "sequence numbers up to \(last) only, so use at most that")
     }
 
     private static func ports(_ view: JSONView) throws(FieldError) -> UDPPorts? {
@@ -232,6 +250,13 @@ extension AssociationEntry {
                     "missing: ESP in UDP needs both sport and dport, ESP without UDP neither")
             }
             return nil
+        }
+        // Receivers tell ESP in UDP by this port alone.
+        guard source == UDPPort.natTraversal || destination == UDPPort.natTraversal else {
+            throw view.refuse(
+                "dport", .contradiction,
+                "\(destination), and sport \(source): ESP in UDP has port 4500 on one side at "
+                    + "least (RFC 3948 §2), so use it, or leave both out for ESP without UDP")
         }
         return UDPPorts(source: UInt16(source), destination: UInt16(destination))
     }

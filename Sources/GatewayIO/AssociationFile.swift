@@ -5,7 +5,7 @@ internal import ESP
 internal import Wire
 
 /// The associations of one file, with every field checked.
-public struct AssociationFile: Sendable {
+public struct AssociationFile {
     /// Larger files are refused.
     public static let bytesMaximum = TextFile.bytesMaximum
 
@@ -16,7 +16,10 @@ public struct AssociationFile: Sendable {
 
     /// Reads a file. The error names the file, the place in it, and what to do.
     public init(path: String) throws(AssociationFileError) {
-        try self.init(json: try TextFile.read(path: path), name: path)
+        var octets = try TextFile.read(path: path)
+        // They hold keys. By now nobody shares them, so that no copy is made for this.
+        defer { octets.withUnsafeMutableBytes(TextFile.wipe) }
+        try self.init(json: octets, name: path)
     }
 
     /// Reads JSON from memory; `name` stands for the file in errors.

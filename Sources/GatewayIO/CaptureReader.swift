@@ -7,7 +7,8 @@ internal import CPcap
 internal import Glibc
 public import Wire
 
-/// One record of a capture file; its bytes are in the buffer given to ``CaptureReader/next(into:)``.
+/// One record of a capture file; its bytes are in the buffer given to
+/// ``CaptureReader/next(into:)``.
 public struct CapturedPacket: Hashable, Sendable {
     /// Counted from 1, as Wireshark does.
     public let number: Int

@@ -250,7 +250,7 @@ package struct JSONReader {
         }
     }
 
-    /// `\uXXXX`, or two of them for a code point outside the basic plane.
+    /// `\u` and four digits, or two of them for a code point outside the basic plane.
     private mutating func unicodeEscape() throws(JSONSyntaxError) -> Unicode.Scalar {
         let start = position - 2
         let first = hexadecimalUnit()

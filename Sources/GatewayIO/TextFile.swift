@@ -1,5 +1,6 @@
 // Whole files in memory, with a bound and with messages for users.
 
+internal import Crypto
 internal import Glibc
 
 /// Files of JSON or text that are read at once.
@@ -7,7 +8,9 @@ package enum TextFile {
     /// More than any sensible configuration or vector file.
     package static let bytesMaximum = 64 << 20
 
-    /// The octets of a file or pipe.
+    /// The octets of a file or pipe. Of a file, which may hold keys, no other copy is left in
+    /// memory; a pipe's octets may leave some behind, since nobody knows beforehand how many there
+    /// will be.
     package static func read(path: String) throws(AssociationFileError) -> [UInt8] {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw failure(errno, path) }
@@ -19,6 +22,7 @@ package enum TextFile {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(Int(status.st_size))
         var block = [UInt8](repeating: 0, count: 1 << 16)
+        defer { block.withUnsafeMutableBytes(wipe) }
         while true {
             let count = Glibc.read(descriptor, &block, block.count)
             if count < 0 && errno == EINTR { continue }
@@ -32,6 +36,11 @@ package enum TextFile {
                 .empty, file: path, text: "the file is empty: write it again")
         }
         return bytes
+    }
+
+    /// Overwrites octets that held keys.
+    static func wipe(_ octets: UnsafeMutableRawBufferPointer) {
+        if let base = octets.baseAddress { Crypto.wipe(base, count: octets.count) }
     }
 
     private static func tooLarge(_ path: String) -> AssociationFileError {

@@ -156,8 +156,8 @@ public struct IPPacket: Equatable, Sendable {
         throw .malformed
     }
 
-    /// The packet's length by its own header, checked like a parse; nil when it is no packet of this
-    /// version or longer than `count`. For IPv4 it reads the fixed header only.
+    /// The packet's length by its own header, checked like a parse; nil when it is no packet of
+    /// this version or longer than `count`. For IPv4 it reads the fixed header only.
     @inlinable @inline(__always)
     public static func length(
         at base: UnsafeRawPointer, count: Int, family: IPAddress.Family

@@ -1,5 +1,5 @@
-// First look at a packet from the untrusted side: is it ESP, IKE, or something else, and which field
-// tells the node that owns it? Read RFC 4303 §2 and RFC 3948 §2.
+// First look at a packet from the untrusted side: is it ESP, IKE, or something else, and which
+// field tells the node that owns it? Read RFC 4303 §2 and RFC 3948 §2.
 
 /// A packet as distribution sees it.
 ///
@@ -182,7 +182,8 @@ extension OuterPacket {
         guard count > 9 else { return true }
         let headerLength = Int(load8(base, 0) & 0x0F) * 4
         guard load8(base, 9) == IPProtocol.udp else { return load8(base, 9) == IPProtocol.esp }
-        // Without a header length nobody can say where the ports are, and a later fragment has none.
+        // Without a header length nobody can say where the ports are, and a later fragment has
+        // none.
         guard headerLength >= IPPacket.ipv4HeaderBytes, load16(base, 6) & 0x1FFF == 0 else {
             return false
         }

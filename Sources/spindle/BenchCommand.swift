@@ -16,8 +16,8 @@ struct BenchESPCommand: ParsableCommand {
         discussion: """
             Interleaves the engine with OpenSSL's own calls in one process and prints medians in \
             nanoseconds per packet: AES-256-GCM, tunnel mode, batches of 32. "plain" is a context \
-            kept per key, init with IV, AAD, data, tag; "bare" is EVP_EncryptUpdate alone. Absolute \
-            times depend on the machine and its neighbours; the ratios of one run hold.
+            kept per key, init with IV, AAD, data, tag; "bare" is EVP_EncryptUpdate alone. \
+            Absolute times depend on the machine and its neighbours; the ratios of one run hold.
             """)
 
     @Option(help: "Rounds per row; more rounds, steadier medians.")
@@ -78,8 +78,8 @@ struct BenchLookupCommand: ParsableCommand {
         commandName: "lookup",
         abstract: "Searches in the card's store beside the patent's Fig. 3, and filling costs.",
         discussion: """
-            The patent measured one search in 30 000 entries (a node's own) and in 90 000 (a cluster's, \
-            as the prior art keeps them): 2576 ns and 8718 ns.
+            The patent measured one search in 30 000 entries (a node's own) and in 90 000 (a \
+            cluster's, as the prior art keeps them): 2576 ns and 8718 ns.
             """)
 
     @Option(help: "Rounds per row; more rounds, steadier medians.")

@@ -27,8 +27,8 @@ struct ReplayCommand: ParsableCommand {
         abstract: "Terminate the ESP tunnels of a capture on a cluster in this process.",
         discussion: """
             Every node sees every packet; the owner of its distribution identifier decrypts it out \
-            of its crypto card. Nodes are numbered from 1. --fail kills a node just before a packet \
-            of the capture (counted from 1), --join starts one; both may be repeated.
+            of its crypto card. Nodes are numbered from 1. --fail kills a node just before a \
+            packet of the capture (counted from 1), --join starts one; both may be repeated.
 
             The SA file is JSON with an `esp` array (docs/formats.md). Example, with files of this \
             repository:
@@ -53,7 +53,10 @@ struct ReplayCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Start NODE just before PACKET.", valueName: "node@packet"))
     var join: [ClusterEvent] = []
 
-    @Option(help: "Sessions that fit into each node's card.")
+    @Option(
+        help: """
+            Sessions that fit into each node's card, 1 to \(ReplaySession.cardCapacityMaximum).
+            """)
     var cardCapacity = 65_536
 
     @Option(help: "Distribution identifiers: a power of two from 16 to 4096.")
@@ -88,8 +91,9 @@ struct ReplayCommand: ParsableCommand {
     }
 
     func run() throws {
+        try requireDistinct(output: write, capture: capture, sas: sas)
         let associations = try AssociationFile(path: sas)
-        let total = try ReplaySession.countPackets(capture)
+        let total = try CaptureExtent(path: capture).packets
         for (option, events) in [("--fail", fail), ("--join", join)] {
             for event in events where event.packet > total {
                 throw ValidationError(
@@ -99,12 +103,9 @@ struct ReplayCommand: ParsableCommand {
         }
         let session = try ReplaySession(
             nodes: nodes, identifiers: identifiers, cardCapacity: cardCapacity,
-            associations: associations)
+            associations: consume associations)
         let report = try session.run(capture: capture, fail: fail, join: join, write: write)
-        for refusal in report.refused {
-            complain(
-                "spindle: SPI \(refusal.spi) refused by node \(refusal.node): \(refusal.reason)")
-        }
+        for refusal in report.refused { complain("spindle: \(refusal.line)") }
         if json {
             try printJSON(report)
         } else {

@@ -12,6 +12,8 @@ struct ReplayReport: Encodable {
         var delivered: UInt64
         var dropped: [String: UInt64]
         var ike: UInt64
+        /// Packets after which an association was due for a rekey.
+        var softLifetimes: UInt64
         /// Sessions of the card at the end.
         var associations: Int
         var cardPeak: Int
@@ -60,7 +62,14 @@ struct ReplayReport: Encodable {
     struct Refusal: Encodable {
         let spi: String
         let node: Int
+        /// Before which packet of the capture the reallocation came; 0: at the installation.
+        let packet: Int
         let reason: String
+
+        var line: String {
+            "SPI \(spi) refused by node \(node)"
+                + (packet == 0 ? "" : " before packet \(packet)") + ": \(reason)"
+        }
     }
 
     /// Packets of the capture, by kind.
@@ -95,8 +104,8 @@ extension ReplayReport {
         if !ike.isEmpty { lines += [""] + ikeLines() }
         for entry in reallocations { lines += [""] + Self.lines(entry) }
         if !refused.isEmpty {
-            lines += ["", "Refused by a full card"]
-            lines += refused.map { "  SPI \($0.spi) at node \($0.node): \($0.reason)" }
+            lines += ["", "Tunnels without a place on a card"]
+            lines += refused.map { "  \($0.line)" }
         }
         let reasons = Self.text(dropped)
         lines += [
@@ -125,7 +134,9 @@ extension ReplayReport {
                 node.dropped.isEmpty ? "0" : Self.text(node.dropped), "\(node.ike)",
                 node.alive ? "" : "dead")
         }
-        return ["Nodes"] + table.lines()
+        let rekeys = nodes.filter { $0.softLifetimes > 0 }
+            .map { "  node \($0.id): \($0.softLifetimes) packets beyond a soft lifetime" }
+        return ["Nodes"] + table.lines() + rekeys
     }
 
     private func associationLines() -> [String] {

@@ -12,7 +12,8 @@ import Wire
 /// One replay. A class, because it owns memory and a cluster while it collects the report.
 final class ReplaySession {
     static let nodesMaximum = 256
-    static let cardCapacityMaximum = 1 << 24
+    /// Every node reserves the memory of its whole card, whatever it comes to hold.
+    static let cardCapacityMaximum = 1 << 20
     /// Hashes of IKE cookies must be the same in every run of a replay, so the key is fixed; a live
     /// cluster derives it from its secret.
     private static let cookieKey = CookieKey(
@@ -20,7 +21,8 @@ final class ReplaySession {
 
     private let cluster: InProcessCluster
     private let distribution: Distribution
-    private let file: AssociationFile
+    /// Until its associations are installed: then only cards and tables hold keys.
+    private var file: AssociationFile?
     private var report = ReplayReport(capture: "")
     private var places: [SPI: Int] = [:]
     private var ikePlaces: [UInt64: Int] = [:]
@@ -28,12 +30,14 @@ final class ReplaySession {
     private static let memoryBytes = 1 << 18
 
     init(
-        nodes: Int, identifiers: Int, cardCapacity: Int, associations: AssociationFile
+        nodes: Int, identifiers: Int, cardCapacity: Int,
+        associations: consuming AssociationFile
     ) throws {
         try associations.requireUnambiguousSelectors()
         distribution = try Distribution(identifierCount: identifiers, cookieKey: Self.cookieKey)
         var template = GatewayConfiguration(node: NodeID(1), distribution: distribution)
-        template.cardCapacity = cardCapacity
+        // A card never holds more than the file has; its memory is taken at once.
+        template.cardCapacity = min(cardCapacity, associations.entries.count)
         template.tableCapacity = max(16, associations.entries.count)
         cluster = try InProcessCluster(
             nodes: nodes, template: template, library: try CryptoLibrary())
@@ -42,21 +46,6 @@ final class ReplaySession {
     }
 
     deinit { memory.deallocate() }
-
-    /// Reads a capture once, to know that it is whole before anything is done with it.
-    static func countPackets(_ path: String) throws -> Int {
-        var status = stat()
-        if stat(path, &status) == 0, [S_IFIFO, S_IFSOCK].contains(status.st_mode & S_IFMT) {
-            throw CommandError(
-                "\(path): a pipe can't be read twice, as is needed here: write the capture into a "
-                    + "file first")
-        }
-        var reader = try CaptureReader(path: path)
-        var buffer: [UInt8] = []
-        var count = 0
-        while try reader.next(into: &buffer) != nil { count += 1 }
-        return count
-    }
 
     func run(
         capture: String, fail: [ClusterEvent], join: [ClusterEvent], write: String?
@@ -86,7 +75,8 @@ final class ReplaySession {
 
     /// All associations of the file, as if node 1 had agreed upon them.
     private func install(_ now: UInt64) throws {
-        for entry in file.entries {
+        guard let entries = file.take()?.entries else { return }
+        for entry in entries {
             let association = try entry.association(direction: .inbound, createdNanoseconds: now)
             let spi = association.parameters.spi
             let (owner, refusal) = try cluster.install(
@@ -97,11 +87,15 @@ final class ReplaySession {
                     spi: spi.description, identifier: Int(distribution.identifier(of: spi).value),
                     owners: [Int(owner.value)]))
             if let refusal {
-                report.refused.append(
-                    ReplayReport.Refusal(
-                        spi: spi.description, node: Int(owner.value), reason: refusal))
+                note(refusal, of: spi, at: owner, before: 0)
             }
         }
+    }
+
+    private func note(_ refusal: String, of spi: SPI, at node: NodeID, before packet: Int) {
+        report.refused.append(
+            ReplayReport.Refusal(
+                spi: spi.description, node: Int(node.value), packet: packet, reason: refusal))
     }
 
     /// New nodes come first, so that the last one may be replaced; a node that is to be restarted
@@ -196,6 +190,11 @@ final class ReplaySession {
     }
 
     private func note(_ summary: ReallocationSummary, _ packet: Int) {
+        for share in summary.reports {
+            for refusal in share.refusals {
+                note(refusal.reason, of: refusal.spi, at: share.node, before: packet)
+            }
+        }
         report.reallocations.append(
             ReplayReport.ReallocationEntry(
                 packet: packet, cause: summary.cause.rawValue, node: Int(summary.node.value),
@@ -222,7 +221,7 @@ final class ReplaySession {
                 rows[id]
                 ?? ReplayReport.Node(
                     id: id, alive: false, identifiers: 0, packets: 0, delivered: 0, dropped: [:],
-                    ike: 0, associations: 0, cardPeak: 0)
+                    ike: 0, softLifetimes: 0, associations: 0, cardPeak: 0)
             row.alive = summary.isAlive
             row.identifiers = summary.isAlive ? summary.identifiers : 0
             row.associations = summary.isAlive ? summary.sessions : 0
@@ -232,6 +231,7 @@ final class ReplaySession {
                 row.dropped[reason.name, default: 0] += count
             }
             row.ike += counters.ike
+            row.softLifetimes += counters.softLifetimes
             row.cardPeak = max(row.cardPeak, summary.card.peak)
             rows[id] = row
         }

@@ -13,8 +13,8 @@ struct SealCommand: ParsableCommand {
         abstract: "Encrypt the IP packets of a capture under the associations of an SA file.",
         discussion: """
             Each packet goes through the first association of the file whose selectors (ts_src, \
-            ts_dst) cover it, or through the one that --spi names. The result is a capture of raw IP \
-            packets that Wireshark, tshark and scapy decrypt with the same keys.
+            ts_dst) cover it, or through the one that --spi names. The result is a capture of raw \
+            IP packets that Wireshark, tshark and scapy decrypt with the same keys.
 
               spindle seal vectors/captures/aes256gcm16.inner-a.pcap \\
                 --sas vectors/captures/aes256gcm16.json --spi d2e0cd6a --write sealed.pcap
@@ -58,13 +58,10 @@ struct SealCommand: ParsableCommand {
     }
 
     func run() throws {
-        let file = try AssociationFile(path: sas)
-        try file.requireUnambiguousSelectors()
-        _ = try ReplaySession.countPackets(capture)
+        try requireDistinct(output: write, capture: capture, sas: sas)
+        let sealer = try makeSealer()
         var reader = try CaptureReader(path: capture)
         let sink = try InnerSink(path: write, precision: reader.timestampPrecision)
-        let sealer = try Sealer(
-            file.entries, only: spi.flatMap { UInt32($0, radix: 16) }, generation)
         var report = Report()
         var frame: [UInt8] = []
         while let captured = try reader.next(into: &frame) {
@@ -90,6 +87,16 @@ struct SealCommand: ParsableCommand {
         }
         try sink.finish()
         try tell(report)
+    }
+
+    /// The entries, and with them their copies of the keys, go when this returns.
+    private func makeSealer() throws -> Sealer {
+        let file = try AssociationFile(path: sas)
+        try file.requireUnambiguousSelectors()
+        let start = try CaptureExtent(path: capture).startNanoseconds
+        return try Sealer(
+            file.entries, only: spi.flatMap { UInt32($0, radix: 16) }, generation,
+            createdNanoseconds: start)
     }
 
     private func tell(_ report: Report) throws {
@@ -118,13 +125,18 @@ final class Sealer {
     private static let memoryBytes = 1 << 18
     private static let dummyBytes = 64
 
-    init(_ entries: [AssociationEntry], only spi: UInt32?, _ generation: UInt16) throws {
+    /// Lifetimes count from `createdNanoseconds`, on the clock of the packets.
+    init(
+        _ entries: [AssociationEntry], only spi: UInt32?, _ generation: UInt16,
+        createdNanoseconds: UInt64
+    ) throws {
         memory = .allocate(byteCount: Self.memoryBytes, alignment: 64)
         card = CryptoCard(
             capacity: max(1, entries.count), library: try CryptoLibrary(),
             catalogue: AssociationCatalogue())
         for entry in entries where spi == nil || entry.spi.value == spi {
-            let association = try entry.association(direction: .outbound)
+            let association = try entry.association(
+                direction: .outbound, createdNanoseconds: createdNanoseconds)
             handles.append(
                 try card.open(
                     association, distributionIdentifier: 0, ivGeneration: generation))

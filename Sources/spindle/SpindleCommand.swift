@@ -8,8 +8,8 @@ struct SpindleCommand: ParsableCommand {
         commandName: "spindle",
         abstract: "An IPsec VPN gateway cluster: terminate ESP tunnels, fail them over, verify.",
         discussion: """
-            Start with `spindle replay --help` (terminate a captured session on a cluster and kill a \
-            node in the middle) or `spindle verify` (known answers of RFCs, NIST and Wycheproof).
+            Start with `spindle replay --help` (terminate a captured session on a cluster and kill \
+            a node in the middle) or `spindle verify` (known answers of RFCs, NIST and Wycheproof).
             """,
         subcommands: [
             ReplayCommand.self, SealCommand.self, VerifyCommand.self, BenchCommand.self,

@@ -155,7 +155,8 @@ import Testing
             ["--fail", "2@99999999999999999999"], ["--fail", "2@-5"], ["--fail", ""],
             ["--join", "0@5"], ["--join", "4"], ["--nodes", "0"], ["--nodes", "-1"],
             ["--nodes", "257"], ["--nodes", "three"], ["--nodes", "99999999999999999999"],
-            ["--card-capacity", "0"], ["--card-capacity", "-1"], ["--identifiers", "0"],
+            ["--card-capacity", "0"], ["--card-capacity", "-1"],
+            ["--card-capacity", "1048577"], ["--identifiers", "0"],
             ["--identifiers", "-16"], ["--identifiers", "100"], ["--identifiers", "8192"],
             ["--identifiers", "8"], ["--fail", "2@61"], ["--join", "4@61"], ["--unheard-of"],
         ])
@@ -212,6 +213,40 @@ import Testing
     }
 
     // MARK: Outputs
+
+    /// The output would replace what it is made of: by its name, another spelling, or a link.
+    @Test func anInputIsNeverTheOutput() throws {
+        for command in ["replay", "seal"] {
+            let own = try Scratch()
+            let packets = command == "replay" ? Self.good.capture : Self.good.path(".inner-a.pcap")
+            let inputs = [
+                try Data(contentsOf: URL(filePath: packets)),
+                try Data(contentsOf: URL(filePath: Self.good.sas)),
+            ]
+            let capture = try own.write(inputs[0], as: "in.pcap")
+            let sas = try own.write(inputs[1], as: "sas.json")
+            for (input, kind) in [(capture, "the capture"), (sas, "the SA file")] {
+                let (hard, symbolic) = (own.path("hard"), own.path("symbolic"))
+                try #require(link(input, hard) == 0 && symlink(input, symbolic) == 0)
+                for output in [
+                    input, "\(own.path)/./\(URL(filePath: input).lastPathComponent)", hard,
+                    symbolic,
+                ] {
+                    let outcome = try Program.spindle(
+                        command, capture, "--sas", sas, "--write", output)
+                    #expect(outcome.code == 2, "\(outcome.testDescription)")
+                    #expect(outcome.complaints.count == 1 && outcome.output.isEmpty)
+                    #expect(
+                        outcome.complaint.hasPrefix(
+                            "spindle: --write \(output) is the same file as \(kind) \(input), "),
+                        "\(outcome.testDescription)")
+                }
+                try #require(unlink(hard) == 0 && unlink(symbolic) == 0)
+            }
+            #expect(try own.read("in.pcap") == inputs[0] && own.read("sas.json") == inputs[1])
+            #expect(try own.contents() == ["in.pcap", "sas.json"])
+        }
+    }
 
     @Test func outputsThatCanNotBeWritten() throws {
         let arguments = ["replay", Self.good.capture, "--sas", Self.good.sas, "--write"]

@@ -170,10 +170,24 @@ private struct Tunnels {
         let half = Self.rounds / 2
         let report = try Report.replay(
             sealed, sas: sas, nodes: 3, events: [.fail(2, half * 10 + 1)],
-            write: scratch.path("written"), more: ["--card-capacity", "2"], complaints: 4)
+            write: scratch.path("written"), more: ["--card-capacity", "2"], complaints: 8)
         let shares = try #require(report.reallocations.first).nodes
         #expect(shares.map(\.loaded) == [0, 0])
         #expect(shares.map(\.refused) == [2, 2])
+        // All of node 2's tunnels, those that it had served among them, by name.
+        let late = report.refused.filter { $0.packet == half * 10 + 1 }
+        #expect(late.map(\.spi).sorted() == tunnels.spis[3..<7].map(Tunnels.text).sorted())
+        #expect(late.map(\.node).sorted() == [1, 1, 3, 3])
+        let outcome = try Program.spindle(
+            "replay", sealed, "--sas", sas, "--nodes", "3", "--card-capacity", "2", "--fail",
+            "2@\(half * 10 + 1)")
+        for refusal in late {
+            let line =
+                "SPI \(refusal.spi) refused by node \(refusal.node) before packet "
+                + "\(half * 10 + 1): \(refusal.reason)"
+            #expect(outcome.complaints.contains { $0 == "spindle: \(line)" }, "\(line)")
+            #expect(outcome.text.contains("\n  \(line)\n"), "\(line)")
+        }
         try expect(served: [0, 1, 3, 4, 7, 8], inner, in: 0..<half)
         try expect(served: [0, 1, 7, 8], inner, in: half..<Self.rounds)
         #expect(report.delivered == half * 6 + half * 4)
@@ -188,7 +202,7 @@ private struct Tunnels {
         let half = Self.rounds / 2
         let report = try Report.replay(
             sealed, sas: sas, nodes: 3, events: [.fail(2, half * 10 + 1)],
-            write: scratch.path("written"), more: ["--card-capacity", "2"], complaints: 6)
+            write: scratch.path("written"), more: ["--card-capacity", "2"], complaints: 12)
         let shares = try #require(report.reallocations.first).nodes
         #expect(shares.map(\.loaded) == [1, 1])
         #expect(shares.map(\.refused) == [3, 3])
@@ -226,7 +240,8 @@ private struct Tunnels {
         let half = Self.rounds / 2
         let report = try Report.replay(
             sealed, sas: sas, nodes: 1, events: [.join(2, half * 10 + 1)],
-            write: scratch.path("written"), more: ["--card-capacity", "2"], complaints: 8)
+            write: scratch.path("written"), more: ["--card-capacity", "2"],
+            complaints: 8 + gone.count - 2)
         #expect(report.nodes.map(\.associations) == [2, 2])
         try expect(served: [0, 1], inner, in: 0..<half)
         let after = try servedTunnels(inner, in: half..<Self.rounds)

@@ -71,6 +71,8 @@ enum Program {
         process.arguments = arguments
         process.standardInput = FileHandle.nullDevice
         let outputs = try ["output", "complaint"].map { try scratch.handle($0) }
+        // Foundation keeps the handles: hundreds of runs would exhaust the descriptors.
+        defer { for output in outputs { try? output.close() } }
         process.standardOutput = outputs[0]
         process.standardError = outputs[1]
         // A trap must not cost seconds for a backtrace.

@@ -20,6 +20,7 @@ struct Report: Decodable {
         let delivered: Int
         let dropped: [String: Int]
         let ike: Int
+        let softLifetimes: Int
         let associations: Int
         let cardPeak: Int
     }
@@ -66,6 +67,7 @@ struct Report: Decodable {
     struct Refusal: Decodable {
         let spi: String
         let node: Int
+        let packet: Int
         let reason: String
     }
 
@@ -174,6 +176,15 @@ extension Report {
             #expect(leaves ? taken == entries : taken >= entries, run)
         }
         #expect(Set(nodes.filter(\.alive).map(\.id)) == alive, run)
+        // Whoever finds no room is named, at the installation and at each event.
+        let places = refused.filter { $0.packet > 0 }.map { [$0.packet, $0.node] }
+        let counted = reallocations.flatMap { entry in
+            entry.nodes.flatMap { Array(repeating: [entry.packet, $0.id], count: $0.refused) }
+        }
+        #expect(
+            places.sorted { $0.lexicographicallyPrecedes($1) }
+                == counted.sorted { $0.lexicographicallyPrecedes($1) }, run)
+        #expect(refused.allSatisfy { refusal in associations.contains { $0.spi == refusal.spi } })
     }
 
     /// Everything has one owner at each moment: the one that the moves of its identifier tell.

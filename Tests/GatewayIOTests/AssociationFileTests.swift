@@ -77,7 +77,7 @@ private func refusal(json: String) -> AssociationFileError? {
         let text = entry([
             "name": "\"to the moon\"", "comment": "{\"any\": [1]}", "spi": "\"0xABC\"",
             "sport": "4500", "dport": "4501", "esn": "true", "replay_window": "4096",
-            "first_seq": "18446744073709551615", "tfc_bytes": "1400", "dscp": "46",
+            "first_seq": "281474976710655", "tfc_bytes": "1400", "dscp": "46",
             "ecn": "\"compatibility\"", "df": "\"clear\"", "hop_limit": "\"copy\"",
             "path_mtu": "1400", "icv_len": "16", "integ": "null", "integ_key": "\"\"",
             "ts_src": "[\"10.1.0.0/16[tcp/80-90]\",\"10.2.0.0/16\"]", "ts_dst": "[\"fd00::/8\"]",
@@ -91,7 +91,7 @@ private func refusal(json: String) -> AssociationFileError? {
         #expect(entry.name == "to the moon" && entry.spi == SPI(0xabc))
         #expect(parameters.udp == UDPPorts(source: 4500, destination: 4501))
         #expect(parameters.usesESN && parameters.replayWindow == 4096)
-        #expect(parameters.firstSequence == .max)
+        #expect(parameters.firstSequence == 0xFFFF_FFFF_FFFF)
         #expect(
             parameters.selectors.source.count == 2 && parameters.selectors.destination.count == 1)
         var lifetimes = Lifetimes()
@@ -163,6 +163,11 @@ private func refusal(json: String) -> AssociationFileError? {
             (["hop_limit": "0"], .outOfRange, "hop_limit", "1 to 255"),
             (["hop_limit": "\"inherit\""], .unknownValue, "hop_limit", "copy"),
             (["path_mtu": "67"], .outOfRange, "path_mtu", "68"),
+            (["sport": "500", "dport": "4501"], .contradiction, "dport", "RFC 3948 §2"),
+            (
+                ["first_seq": "281474976710656", "esn": "true"], .outOfRange, "first_seq",
+                "up to 281474976710655"
+            ),
             (
                 ["tfc_bytes": "100", "mode": "\"transport\""], .contradiction, "tfc_bytes",
                 "tunnel mode"
@@ -198,12 +203,42 @@ private func refusal(json: String) -> AssociationFileError? {
         #expect(line.hasPrefix("sas.json: esp[1].\(place): ") && !line.contains("\n"))
     }
 
+    @Test func eitherPortMayBeTheOneOfNATTraversal() throws {
+        for (source, destination) in [(4500, 61_000), (61_000, 4500), (4500, 4500)] {
+            let text = entry(["sport": "\(source)", "dport": "\(destination)"])
+            let udp = try #require(try file(text).entries.first?.parameters.udp)
+            #expect(udp == UDPPorts(source: UInt16(source), destination: UInt16(destination)))
+        }
+    }
+
+    // Random IVs leave all 64 bits to the number.
+    @Test func cipherBlockChainingHasNoLastNumberOfItsOwn() throws {
+        let text = entry([
+            "encr": "\"AES_CBC\"", "integ": "\"HMAC_SHA1_96\"", "salt": nil, "esn": "true",
+            "integ_key": "\"\(String(repeating: "5a", count: 20))\"",
+            "first_seq": "18446744073709551615",
+        ])
+        #expect(try file(text).entries.first?.parameters.firstSequence == .max)
+    }
+
+    // What is wiped are the octets in memory, and only after the keys were taken from them.
+    @Test func keysOutliveTheFile() throws {
+        let directory = try TemporaryDirectory()
+        let text = "{\"esp\":[\(GatewayIOTests.entry())]}"
+        let path = try directory.write(Array(text.utf8), to: "sas.json")
+        let entry = try #require(try AssociationFile(path: path).entries.first)
+        #expect(try Data(contentsOf: URL(filePath: path)) == Data(text.utf8), "wiped the file")
+        for _ in 0..<2 {
+            _ = try entry.association(direction: .inbound, createdNanoseconds: 0)
+        }
+    }
+
     @Test func receivingHasConditionsOfItsOwn() throws {
         let entry = try #require(
             try file(entry(["esn": "true", "replay_window": "0"])).entries.first)
-        _ = try entry.association(direction: .outbound)
+        _ = try entry.association(direction: .outbound, createdNanoseconds: 0)
         let error = #expect(throws: AssociationFileError.self) {
-            _ = try entry.association(direction: .inbound)
+            _ = try entry.association(direction: .inbound, createdNanoseconds: 0)
         }
         #expect(error?.code == .contradiction && error?.place == "esp[0].replay_window")
     }

@@ -39,7 +39,8 @@ import Wire
 
     @Test(arguments: [0, 1, 0xFFFF, 0x1_0000, 0xFFFF_FFFF, 0x1_FFFF_FFFE, UInt64.max])
     func foldsEverySum(_ sum: UInt64) {
-        // 2^16 is 1 modulo 2^16 - 1, so folding is a remainder; a sum other than 0 never folds to 0.
+        // 2^16 is 1 modulo 2^16 - 1, so folding is a remainder; a sum other than 0 never folds to
+        // 0.
         let remainder = UInt16(sum % 0xFFFF)
         let expected = sum != 0 && remainder == 0 ? 0xFFFF : remainder
         #expect(checksumFold(sum) == ~expected)

@@ -54,8 +54,8 @@ import Wire
 }
 
 @Suite struct BytesTests {
-    // What would fool us: a store and a load that are wrong in the same way. The octets are compared
-    // with shifts.
+    // What would fool us: a store and a load that are wrong in the same way. The octets are
+    // compared with shifts.
     @Test func storesMostSignificantOctetFirst() {
         var bytes = [UInt8](repeating: 0xEE, count: 24)
         bytes.withUnsafeMutableBytes { buffer in

@@ -99,7 +99,7 @@ private func location(_ kind: OuterPacket) throws -> ESPLocation {
         #expect(onNATPort([]) == .malformed(.truncated))
         #expect(onNATPort([0xFF, 0xFF]) == .malformed(.truncated))
         let onIKEPort = classify(ip(version, 17, udpDatagram(from: 500, to: 500, [0xFF])))
-        #expect(onIKEPort == .malformed(.malformed))
+        #expect(onIKEPort == .other)
     }
 
     @Test(arguments: [4, 6], 0..<12)
@@ -116,16 +116,37 @@ private func location(_ kind: OuterPacket) throws -> ESPLocation {
 
     @Test(arguments: [4, 6])
     func lyingUDPLengths(version: Int) {
-        for port: UInt16 in [500, 4500] {
-            let body = port == 500 ? ike : esp
+        // ESP that can't be read is a loss; IKE that can't be read is sent again.
+        let bodies: [(port: UInt16, body: [UInt8], isESP: Bool)] = [
+            (4500, esp, true), (500, ike, false), (4500, [0, 0, 0, 0] + ike, false),
+        ]
+        for (port, body, isESP) in bodies {
             for length in 0..<8 {
                 let datagram = udpDatagram(from: port, to: port, body, length: UInt16(length))
-                #expect(classify(ip(version, 17, datagram)) == .malformed(.malformed))
+                let expected: OuterPacket = isESP ? .malformed(.malformed) : .other
+                #expect(classify(ip(version, 17, datagram)) == expected)
             }
             for excess in [1, 100, 60_000] {
                 let length = UInt16(8 + body.count + excess)
                 let datagram = udpDatagram(from: port, to: port, body, length: length)
-                #expect(classify(ip(version, 17, datagram)) == .malformed(.truncated))
+                let expected: OuterPacket = isESP ? .malformed(.truncated) : .other
+                #expect(classify(ip(version, 17, datagram)) == expected)
+            }
+        }
+    }
+
+    // RFC 7296 §3.1: a cookie of 0, or a length that is not there.
+    @Test(arguments: [4, 6])
+    func damagedIKEIsNobodys(version: Int) {
+        for message in [
+            ikeMessage(initiator: 0), ikeMessage(initiator: 1, length: 29),
+            ikeMessage(initiator: 1, length: 27), Array(ike[..<27]), [],
+        ] {
+            for datagram in [
+                udpDatagram(from: 500, to: 500, message),
+                udpDatagram(from: 4500, to: 4500, [0, 0, 0, 0] + message),
+            ] {
+                #expect(classify(ip(version, 17, datagram)) == .other)
             }
         }
     }
@@ -162,7 +183,9 @@ private func location(_ kind: OuterPacket) throws -> ESPLocation {
         let datagram = udpDatagram(from: 4500, to: 4500, esp)
         #expect(classify(ipv4(17, datagram, fragment: 0x2000)) == .fragment)
         #expect(
-            classify(ipv4(17, udpDatagram(from: 500, to: 500, ike), fragment: 0x2000)) == .fragment)
+            classify(ipv4(17, udpDatagram(from: 500, to: 500, ike), fragment: 0x2000)) == .other)
+        let marked = udpDatagram(from: 4500, to: 4500, [0, 0, 0, 0] + ike)
+        #expect(classify(ipv4(17, marked, fragment: 0x2000)) == .other)
         #expect(
             classify(ipv4(17, udpDatagram(from: 53, to: 53, ike), fragment: 0x2000)) == .other)
         // No ports in a later fragment.
@@ -178,44 +201,62 @@ private func location(_ kind: OuterPacket) throws -> ESPLocation {
         #expect(throws: Never.self) { try location(classify(ipv6(50, esp, [atomic]))) }
     }
 
-    // A packet whose IP header is wrong counts as malformed when it may be ours, else as other.
+    // A packet whose IP header is wrong counts as malformed when ESP may be lost with it, else as
+    // other.
     @Test func wrongHeadersAreJudgedByWhatTheyName() {
         var four = ipv4(50, esp)
         four[0] = 0x44
         #expect(classify(four) == .malformed(.malformed))
         four[9] = 6
         #expect(classify(four) == .other)
+        // Without a header length nobody can say where the ports are.
+        four[9] = 17
+        #expect(classify(four) == .other)
+        // The walk never got to what the chain carries.
         let endless = Array(repeating: Extension(60), count: 20)
-        // The walk never got to what the chain carries, and the first header is not ESP or UDP.
         #expect(classify(ipv6(50, esp, endless)) == .other)
-        for port: UInt16 in [500, 4500] {
-            for body in [udpDatagram(from: port, to: 9, esp), udpDatagram(from: 9, to: port, esp)] {
-                #expect(classify(Array(ipv4(17, body).dropLast())) == .malformed(.truncated))
-                #expect(classify(Array(ipv6(17, body).dropLast())) == .malformed(.truncated))
-            }
+        for body in [udpDatagram(from: 4500, to: 9, esp), udpDatagram(from: 9, to: 4500, esp)] {
+            #expect(classify(Array(ipv4(17, body).dropLast())) == .malformed(.truncated))
+            #expect(classify(Array(ipv6(17, body).dropLast())) == .malformed(.truncated))
+            let chain = ipv6(17, body, [Extension(0), Extension(60)])
+            #expect(classify(Array(chain.dropLast())) == .malformed(.truncated))
+            // Octets of the middle of something, whatever they look like.
+            #expect(classify(Array(ipv4(17, body, fragment: 7).dropLast())) == .other)
         }
-        #expect(classify(Array(ipv4(17, udpDatagram(from: 9, to: 9, esp)).dropLast())) == .other)
+        for port: UInt16 in [9, 500] {
+            let body = udpDatagram(from: port, to: port, esp)
+            #expect(classify(Array(ipv4(17, body).dropLast())) == .other)
+            #expect(classify(Array(ipv6(17, body).dropLast())) == .other)
+        }
     }
 
-    // Every cut of every kind of packet: never a trap, and never ESP or IKE, because the IP length
-    // tells that octets are missing. The memory behind the cut can't be read.
+    // Every cut of every kind of packet: never a trap (the memory behind the cut can't be read),
+    // and never taken, because the IP length tells that octets are missing. A cut ESP packet is a
+    // loss however little of it there is; a cut IKE message is none as soon as it can be told.
     @Test func cutPacketsAreNeverTaken() {
-        let whole = [
+        let espPackets = [
             ipv4(50, esp), ipv6(50, esp, [Extension(0), Extension(60)]),
             ipv4(17, udpDatagram(from: 4500, to: 4500, esp)),
-            ipv6(17, udpDatagram(from: 4500, to: 4500, esp)),
-            ipv4(17, udpDatagram(from: 500, to: 500, ike)),
-            ipv6(17, udpDatagram(from: 4500, to: 4500, [0, 0, 0, 0] + ike)),
+            ipv6(17, udpDatagram(from: 4500, to: 4500, esp), [Extension(0, bytes: 24)]),
         ]
-        for packet in whole {
-            for count in 0..<packet.count {
-                switch classify(Array(packet[..<count])) {
-                case .esp, .ike, .natKeepalive, .fragment: Issue.record("\(count) octets taken")
-                case .malformed(let error): #expect(error == .truncated)
-                case .other:
-                    // Nothing at all, or a chain that breaks off before it names ESP.
-                    #expect(count == 0 || packet[6] == 0 && packet[0] >> 4 == 6)
-                }
+        for packet in espPackets {
+            #expect(classify([]) == .other)
+            for count in 1..<packet.count {
+                let kind = classify(Array(packet[..<count]))
+                #expect(kind == .malformed(.truncated), "\(count) octets")
+            }
+        }
+        // Where each can be told from ESP: with its ports, or with its marker.
+        let ikePackets = [
+            (ipv4(17, udpDatagram(from: 500, to: 500, ike)), 24),
+            (ipv6(17, udpDatagram(from: 500, to: 500, ike)), 44),
+            (ipv4(17, udpDatagram(from: 4500, to: 4500, [0, 0, 0, 0] + ike)), 32),
+            (ipv6(17, udpDatagram(from: 4500, to: 4500, [0, 0, 0, 0] + ike)), 52),
+        ]
+        for (packet, known) in ikePackets {
+            for count in 1..<packet.count {
+                let expected: OuterPacket = count < known ? .malformed(.truncated) : .other
+                #expect(classify(Array(packet[..<count])) == expected, "\(count) octets")
             }
         }
     }

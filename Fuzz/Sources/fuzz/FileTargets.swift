@@ -8,7 +8,9 @@ import Wire
 
 func associationFile(_ bytes: UnsafeRawBufferPointer) {
     guard let file = try? AssociationFile(json: Array(bytes), name: "fuzz") else { return }
-    for entry in file.entries { _ = try? entry.association(direction: .inbound) }
+    for entry in file.entries {
+        _ = try? entry.association(direction: .inbound, createdNanoseconds: 0)
+    }
     _ = try? file.requireUnambiguousSelectors()
 }
 

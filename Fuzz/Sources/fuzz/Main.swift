@@ -1,5 +1,6 @@
-// Hands the bytes of libFuzzer to a target. One program holds all targets; SPINDLE_FUZZ_TARGET names
-// the one to run (scripts/fuzz sets it), so that the libraries are built and instrumented once.
+// Hands the bytes of libFuzzer to a target. One program holds all targets; SPINDLE_FUZZ_TARGET
+// names the one to run (scripts/fuzz sets it), so that the libraries are built and instrumented
+// once.
 
 import CFuzzer
 import Foundation
