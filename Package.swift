@@ -64,6 +64,7 @@ let package = Package(
             path: "Tests/TestSupport", swiftSettings: strict),
         .target(name: "CMallocCounter", path: "Tests/CMallocCounter"),
 
+        .testTarget(name: "TidyTests", swiftSettings: strict),
         .testTarget(
             name: "WireTests", dependencies: ["TestSupport", "Wire"], swiftSettings: strict),
         .testTarget(
@@ -77,7 +78,8 @@ let package = Package(
             dependencies: ["Crypto", "CryptoCardSim", "ESP", "TestSupport", "Wire"],
             swiftSettings: strict),
         .testTarget(
-            name: "ClusterTests", dependencies: ["Cluster", "Crypto", "ESP", "TestSupport", "Wire"],
+            name: "ClusterTests",
+            dependencies: ["Cluster", "Crypto", "ESP", "TestSupport", "Wire"],
             swiftSettings: strict),
         .testTarget(
             name: "GatewayTests",

@@ -1,5 +1,5 @@
-// The common data structure of the patent (Fig. 5, 554…556; Fig. 7, storage 708): every association of
-// the cluster, with keys, on every node, found by SPI and by distribution identifier.
+// The common data structure of the patent (Fig. 5, 554…556; Fig. 7, storage 708): every association
+// of the cluster, with keys, on every node, found by SPI and by distribution identifier.
 
 public import ESP
 public import Wire

@@ -1,6 +1,6 @@
 // What many associations share: lifetime and header policies, and selector lists too long for a
-// record. All slabs of one node share one catalogue, so that a record moves between the common table
-// and the card as it is.
+// record. All slabs of one node share one catalogue, so that a record moves between the common
+// table and the card as it is.
 
 import Wire
 

@@ -1,5 +1,5 @@
-// One association as the packet path sees it: four cache lines, plain memory, keys included. Records
-// live in an `AssociationSlab` only, which wipes them.
+// One association as the packet path sees it: four cache lines, plain memory, keys included.
+// Records live in an `AssociationSlab` only, which wipes them.
 
 import Wire
 
@@ -73,8 +73,9 @@ struct AssociationRecord {
     var keys: [96 of UInt8] = .init(repeating: 0)
 
     // Line 3
-    /// Over IPv6 the outer addresses. Over IPv4 they are in the low halves; the high halves hold what
-    /// an IPv4 header is made of: both addresses in wire order, and their sum for the checksum.
+    /// Over IPv6 the outer addresses. Over IPv4 they are in the low halves; the high halves hold
+    /// what an IPv4 header is made of: both addresses in wire order, and their sum for the
+    /// checksum.
     var sourceHigh: UInt64 = 0
     var sourceLow: UInt64 = 0
     var destinationHigh: UInt64 = 0
@@ -122,8 +123,8 @@ extension RecordPointer {
             usesESN: pointee.flags.contains(.usesESN))
     }
 
-    /// RFC 4301 §5.2: does the association's policy allow this inner packet, whose lengths have been
-    /// checked?
+    /// RFC 4301 §5.2: does the association's policy allow this inner packet, whose lengths have
+    /// been checked?
     @inline(__always)
     func admits(
         _ base: UnsafeRawPointer, count: Int, _ family: IPAddress.Family,

@@ -182,8 +182,8 @@ extension ESPEngine {
         return difference == 0
     }
 
-    /// Tunnel mode: the payload is an IP packet, with TFC padding behind it. `offset`: from the outer
-    /// packet's first octet to the payload.
+    /// Tunnel mode: the payload is an IP packet, with TFC padding behind it. `offset`: from the
+    /// outer packet's first octet to the payload.
     @inline(__always)
     private func deliverTunnel(
         _ packet: UnsafeMutablePointer<PacketDescriptor>, _ offset: Int, _ payloadLength: Int,
@@ -210,8 +210,8 @@ extension ESPEngine {
         return nil
     }
 
-    /// Transport mode: ESP header and IV are cut out of the packet by moving the IP header up to the
-    /// payload.
+    /// Transport mode: ESP header and IV are cut out of the packet by moving the IP header up to
+    /// the payload.
     ///
     ///     | IP header (+ extensions) | [UDP] ESP IV | payload | padding … ICV |
     ///                    | IP header (+ extensions) | payload |

@@ -1,7 +1,7 @@
 // Why a packet was refused: one flat list, from which enum, counter, text and JSON key come.
 
-/// A reason for refusing a packet. Every refusal has exactly one, counted per association (where one
-/// was found) and in total.
+/// A reason for refusing a packet. Every refusal has exactly one, counted per association (where
+/// one was found) and in total.
 public enum DropReason: UInt8, CaseIterable, Sendable {
     // Before an association is known.
     /// Fewer octets than the headers, the IV and the ICV need, or than a length field says.

@@ -1,6 +1,6 @@
-// The packet path: batches of packets against the records of one slab. Nothing here allocates, locks
-// or counts references per packet. Decapsulation and encapsulation are in their own files; this one
-// holds what both share.
+// The packet path: batches of packets against the records of one slab. Nothing here allocates,
+// locks or counts references per packet. Decapsulation and encapsulation are in their own files;
+// this one holds what both share.
 
 public import Crypto
 import Wire
@@ -156,8 +156,8 @@ public struct ESPEngine: ~Copyable {
     }
 
     /// RFC 4543 §3: everything up to the ICV is AAD. With extended numbers the high half belongs
-    /// between SPI and low half; it is put there by moving the SPI four octets forward into the header
-    /// that stands before, which is mended afterwards.
+    /// between SPI and low half; it is put there by moving the SPI four octets forward into the
+    /// header that stands before, which is mended afterwards.
     static func withGMACInput(
         _ record: RecordPointer, esp: UnsafeMutableRawPointer, count: Int, sequence: UInt64,
         _ body: (_ aad: UnsafeRawPointer, _ count: Int) -> Bool

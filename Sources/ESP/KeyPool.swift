@@ -1,6 +1,6 @@
 // Keyed contexts, bounded in number. A context is 1 KiB over 15 cache lines: with many associations
-// the misses on it cost more than running the key schedule again. So only associations that come back
-// soon own a context; the others share one, re-keyed for each.
+// the misses on it cost more than running the key schedule again. So only associations that come
+// back soon own a context; the others share one, re-keyed for each.
 
 import Crypto
 

@@ -18,8 +18,8 @@ public struct PacketEvents: OptionSet, Sendable {
 ///                           ^offset          ^offset + length
 ///
 /// Receiving: `offset`/`length` name the outer packet before, the inner packet after. Sending: the
-/// inner packet before, the outer packet after; room for the outer headers must be in front of it and
-/// room for padding and ICV behind it (`ESPOverhead`).
+/// inner packet before, the outer packet after; room for the outer headers must be in front of it
+/// and room for padding and ICV behind it (`ESPOverhead`).
 public struct PacketDescriptor {
     /// Start of the memory.
     public var buffer: UnsafeMutableRawPointer

@@ -1,12 +1,12 @@
-// Anti-replay (RFC 4303 §3.4.3) with extended sequence numbers (Appendix A), over a ring of words as
-// in RFC 6479: sliding clears whole words instead of shifting bits.
+// Anti-replay (RFC 4303 §3.4.3) with extended sequence numbers (Appendix A), over a ring of words
+// as in RFC 6479: sliding clears whole words instead of shifting bits.
 //
 //        highest - bits + 1                    highest
 //     ───┼──────────── window ──────────────────┼───────────▶ sequence numbers
 //      tooOld        replayed or accept          accept, slides
 //
-// The ring has at least bits + 64 places, so that a number's word is never also the word of a number
-// still inside the window.
+// The ring has at least bits + 64 places, so that a number's word is never also the word of a
+// number still inside the window.
 
 /// What the window says of a number, before the ICV is checked.
 public enum ReplayVerdict: Equatable, Sendable {

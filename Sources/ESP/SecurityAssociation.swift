@@ -1,5 +1,5 @@
-// An ESP security association as it is agreed upon (RFC 4301 §4.4.2.1): parameters and keys, without
-// any state. The packet path works on `AssociationRecord`, which is made from this.
+// An ESP security association as it is agreed upon (RFC 4301 §4.4.2.1): parameters and keys,
+// without any state. The packet path works on `AssociationRecord`, which is made from this.
 
 public import Crypto
 public import Wire
@@ -169,7 +169,8 @@ public struct SecurityAssociation: ~Copyable {
     /// Cipher key, then integrity key, then salt.
     let secret: SecretBytes
 
-    /// Checks every length and range. The keys are copied; `salt` is the implicit part of the nonce.
+    /// Checks every length and range. The keys are copied; `salt` is the implicit part of the
+    /// nonce.
     public init(
         _ parameters: AssociationParameters, cipherKey: borrowing SecretBytes,
         integrityKey: borrowing SecretBytes, salt: borrowing SecretBytes

@@ -1,5 +1,5 @@
-// Entries of both tables: made here and communicated (patent Fig. 4, 400…403), learned from others, and
-// moved by reallocation (Fig. 6B, 610…617).
+// Entries of both tables: made here and communicated (patent Fig. 4, 400…403), learned from others,
+// and moved by reallocation (Fig. 6B, 610…617).
 
 public import Cluster
 public import CryptoCardSim
@@ -149,8 +149,8 @@ extension Gateway {
     /// Receives a reallocation (610): finds the entries of gained identifiers in the common table
     /// (611, 612) and loads them into the card (613). Nothing is served by it yet.
     ///
-    /// Throws when the allocation is not newer than the one in force, or contradicts it. A node that
-    /// neither gains nor loses has nothing to do but to switch (617).
+    /// Throws when the allocation is not newer than the one in force, or contradicts it. A node
+    /// that neither gains nor loses has nothing to do but to switch (617).
     public mutating func prepare(
         _ next: Allocation, nowNanoseconds now: UInt64
     ) throws(ClusterError) -> ReallocationReport {
@@ -161,8 +161,8 @@ extension Gateway {
             lost: reallocation.lost.count)
         prepared = (next, reallocation)
         if reallocation.isUnchanged { return report }
-        // Tunnels in use come first: where the card is too small, none of them loses its place to one
-        // that never found any.
+        // Tunnels in use come first: where the card is too small, none of them loses its place to
+        // one that never found any.
         let entries = reallocation.gained.flatMap { table.entries(of: $0) }
         for isInUse in [true, false] {
             for entry in entries where (table.status(of: entry).packets > 0) == isInUse {
@@ -180,8 +180,8 @@ extension Gateway {
         return report
     }
 
-    /// A newer allocation comes before the prepared one was switched to: what had been loaded for it
-    /// and is not this node's now goes again.
+    /// A newer allocation comes before the prepared one was switched to: what had been loaded for
+    /// it and is not this node's now goes again.
     private mutating func abandonPrepared(for next: Allocation) {
         guard let (_, reallocation) = prepared else { return }
         for identifier in reallocation.gained

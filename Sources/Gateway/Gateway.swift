@@ -51,8 +51,8 @@ public struct Gateway: ~Copyable {
 
     // MARK: Packets
 
-    /// Handles packets from the untrusted side in place: those of its own identifiers, and no others
-    /// (patent Fig. 2, 202 and 204). `verdicts` receives one answer per packet.
+    /// Handles packets from the untrusted side in place: those of its own identifiers, and no
+    /// others (patent Fig. 2, 202 and 204). `verdicts` receives one answer per packet.
     ///
     /// Precondition: at most `batchMaximum` packets, and as many places for verdicts.
     public mutating func receive(
@@ -129,8 +129,8 @@ public struct Gateway: ~Copyable {
         }
     }
 
-    /// The node's own entry follows the card, so that a session which the card loses is loaded again
-    /// with the window it had, and never accepts a packet twice.
+    /// The node's own entry follows the card, so that a session which the card loses is loaded
+    /// again with the window it had, and never accepts a packet twice.
     private mutating func noteProgress(_ packet: PacketDescriptor) {
         guard let location = packet.location, packet.drop != .unknownSPI,
             let session = card.session(for: location.spi), let entry = table.find(location.spi)

@@ -64,8 +64,8 @@ extension InProcessCluster {
         return try reallocate(to: next, cause: .fail, node: node, now)
     }
 
-    /// A node comes up with empty tables: it takes a snapshot of the common table, and only then its
-    /// share of the identifiers, whose owners hand over their counters before the switch.
+    /// A node comes up with empty tables: it takes a snapshot of the common table, and only then
+    /// its share of the identifiers, whose owners hand over their counters before the switch.
     /// Throws when a live node has the number.
     public func join(
         _ node: NodeID, nowNanoseconds now: UInt64

@@ -1,6 +1,6 @@
-// A cluster of nodes in one process that all see every packet (patent: "all nodes see all data packets
-// arriving at the cluster"). Entries, checkpoints and allocations are communicated by calling the other
-// nodes; crash, join and drain are commands.
+// A cluster of nodes in one process that all see every packet (patent: "all nodes see all data
+// packets arriving at the cluster"). Entries, checkpoints and allocations are communicated by
+// calling the other nodes; crash, join and drain are commands.
 
 public import Cluster
 public import Crypto
@@ -156,8 +156,8 @@ public final class InProcessCluster {
     // MARK: Packets
 
     /// Shows a packet to every node, each in a copy of its own; the owner's result is put into
-    /// `descriptor`'s buffer. After an authenticated packet the owner's checkpoint goes to the common
-    /// tables of the others.
+    /// `descriptor`'s buffer. After an authenticated packet the owner's checkpoint goes to the
+    /// common tables of the others.
     public func receive(
         _ descriptor: inout PacketDescriptor, nowNanoseconds now: UInt64
     ) -> Outcome {

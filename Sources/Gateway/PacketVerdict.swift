@@ -18,7 +18,8 @@ public enum PacketVerdict: Equatable, Sendable {
     case other
 }
 
-/// What a node counts. In the cluster, every ESP packet is delivered or dropped by exactly one node.
+/// What a node counts. In the cluster, every ESP packet is delivered or dropped by exactly one
+/// node.
 public struct GatewayCounters: Equatable, Sendable {
     /// Inner packets given to the protected side.
     public internal(set) var delivered: UInt64 = 0

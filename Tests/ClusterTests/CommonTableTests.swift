@@ -47,8 +47,8 @@ private func errorOf(_ body: () throws -> some Any) -> CommonTableError? {
 }
 
 @Suite struct CommonTableTests {
-    // What would fool us: a list that loses its tail when an entry in the middle goes. The model keeps
-    // an array per identifier, latest first; heads, tails and middles are removed at random.
+    // What would fool us: a list that loses its tail when an entry in the middle goes. The model
+    // keeps an array per identifier, latest first; heads, tails and middles are removed at random.
     @Test func listsAgreeWithArrays() throws {
         var random = SeededGenerator()
         let identifiers = 4

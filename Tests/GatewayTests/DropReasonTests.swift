@@ -75,8 +75,8 @@ private func send(
 }
 
 @Suite struct DropReasonTests {
-    // Every reason there is, by the shortest way to it. The switch below has no default: a new reason
-    // does not compile before somebody has said how it comes about.
+    // Every reason there is, by the shortest way to it. The switch below has no default: a new
+    // reason does not compile before somebody has said how it comes about.
     @Test(arguments: DropReason.allCases)
     func everyReasonComesAboutAndIsCounted(_ reason: DropReason) throws {
         let evidence = try produce(reason)

@@ -33,7 +33,8 @@ private func allocation(_ nodes: NodeID...) throws -> Allocation {
             node.place(of: others) == .foreign(DistributionIdentifier(15), owner: two))
     }
 
-    // Fig. 6B: load, switch, clear. What would fool us: packets lost between the steps, or two owners.
+    // Fig. 6B: load, switch, clear. What would fool us: packets lost between the steps, or two
+    // owners.
     @Test func plannedMovesLoseNoPacket() throws {
         let old = try Node(1)
         let new = try Node(2)
@@ -120,8 +121,8 @@ private func allocation(_ nodes: NodeID...) throws -> Allocation {
         #expect(node.sessionSPIs == [spis[2], spis[4]].sorted())
     }
 
-    // What would fool us: one lost session in a batch of several packets. All of them are lost with it,
-    // for one reason, and the next batch finds it healed.
+    // What would fool us: one lost session in a batch of several packets. All of them are lost with
+    // it, for one reason, and the next batch finds it healed.
     @Test func lostSessionsHeal() throws {
         let node = try Node()
         let peers = try Peers()

@@ -42,8 +42,8 @@ private let moving = DistributionIdentifier(0)
         }
     }
 
-    // A session loaded early is a snapshot: packets that the old owner accepts before the switch must
-    // not be accepted again after it.
+    // A session loaded early is a snapshot: packets that the old owner accepts before the switch
+    // must not be accepted again after it.
     @Test func preloadedSessionsFollowTheOldOwner() throws {
         let pair = try Pair()
         let next = try pair.before.moving(moving, to: two)

@@ -1,4 +1,5 @@
-// Associations for tests: every key follows from the SPI, so that two ends agree and two tunnels differ.
+// Associations for tests: every key follows from the SPI, so that two ends agree and two tunnels
+// differ.
 
 package import Crypto
 package import ESP

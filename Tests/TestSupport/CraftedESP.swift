@@ -17,8 +17,8 @@ package func macOracle(_ name: String, key: [UInt8], data: [UInt8]) throws -> [U
     }
 }
 
-/// An IPv4 packet with ESP under `Transform.plain` and the key of the SPI: `body` is payload, padding,
-/// pad length and next header as they are to arrive.
+/// An IPv4 packet with ESP under `Transform.plain` and the key of the SPI: `body` is payload,
+/// padding, pad length and next header as they are to arrive.
 package func craftESP(
     _ spi: UInt32 = 0x1001, sequence: UInt32, body: [UInt8], trafficClass: UInt8 = 0,
     hasWrongICV: Bool = false

@@ -12,8 +12,8 @@ package func hex(_ text: String) -> [UInt8] {
 /// The octets of a text.
 package func octets(_ text: String) -> [UInt8] { Array(text.utf8) }
 
-/// The checksum of RFC 1071 by its own words: 16-bit words, added one by one, each carry put back at
-/// once. `skip` is the place of the checksum field, taken as 0.
+/// The checksum of RFC 1071 by its own words: 16-bit words, added one by one, each carry put back
+/// at once. `skip` is the place of the checksum field, taken as 0.
 package func naiveChecksum(_ bytes: some Collection<UInt8>, skip: Int? = nil) -> UInt16 {
     let bytes = Array(bytes)
     var sum: UInt32 = 0

@@ -121,7 +121,8 @@ private let arrows: [String: Set<String>] = [
 
     private func opensFunction(_ code: Substring) -> Bool {
         let words = code.split(separator: " ")
-        guard !code.hasPrefix("//") else { return false }
+        // A body on the same line is short.
+        guard !code.hasPrefix("//"), !code.hasSuffix("}") else { return false }
         return words.contains("func") || words.contains { $0.hasPrefix("init") && $0.contains("(") }
     }
 }
