@@ -1,13 +1,15 @@
 // Which associations of one file can't stand beside each other.
 
-import ESP
+public import ESP
 import Wire
 
 extension AssociationFile {
-    /// Throws when two associations claim the same inner packets and are not successors of each
-    /// other.
-    public func requireUnambiguousSelectors() throws(AssociationFileError) {
-        guard let (first, second) = firstAmbiguity() else { return }
+    /// Throws when two associations claim the same inner packets: for sending, two of one sender
+    /// that are not successors of each other; for receiving, two of different peers.
+    public func requireUnambiguousSelectors(
+        for direction: Direction
+    ) throws(AssociationFileError) {
+        guard let (first, second) = firstAmbiguity(direction) else { return }
         throw AssociationFileError(
             .ambiguousSelectors, file: name, place: "esp[\(second)]",
             text: "its selectors overlap those of esp[\(first)], so that both claim the same "
@@ -15,9 +17,11 @@ extension AssociationFile {
     }
 
     /// The first two entries found, the lower index first, whose selectors overlap. Entries without
-    /// selectors don't count; nor do successors of one tunnel, whose addresses, mode and selectors
-    /// are all equal.
-    package func firstAmbiguity() -> (Int, Int)? {
+    /// selectors don't count.
+    package func firstAmbiguity(_ direction: Direction) -> (Int, Int)? {
+        func clash(_ left: Int, _ right: Int) -> Bool {
+            Self.clash(entries[left].parameters, entries[right].parameters, direction)
+        }
         // A hub has many spokes with distinct selectors on one side and the same on the other.
         // Entries with equal destinations are compared by their sources, the groups by their
         // destinations, so that spokes aren't all compared with each other.
@@ -52,13 +56,23 @@ extension AssociationFile {
         return found.map(Self.ordered)
     }
 
-    private func clash(_ left: Int, _ right: Int) -> Bool {
-        let one = entries[left].parameters
-        let other = entries[right].parameters
-        let areSuccessors =
-            one.source == other.source && one.destination == other.destination
-            && one.mode == other.mode && one.selectors == other.selectors
-        return !areSuccessors && one.selectors.overlaps(other.selectors)
+    /// Equal selectors of one sender and receiver, in any order, are those of successors. A packet
+    /// is received by its SPI, so there a tunnel may change one address or narrow its selectors
+    /// when it is rekeyed; but what two peers both claim can't be answered.
+    private static func clash(
+        _ one: AssociationParameters, _ other: AssociationParameters, _ direction: Direction
+    ) -> Bool {
+        let isSameSender = one.source == other.source
+        let isSameReceiver = one.destination == other.destination
+        let areEqual =
+            Set(one.selectors.source) == Set(other.selectors.source)
+            && Set(one.selectors.destination) == Set(other.selectors.destination)
+        let mayClash =
+            switch direction {
+            case .outbound: isSameSender && !(isSameReceiver && areEqual)
+            case .inbound: isSameSender != isSameReceiver && !areEqual
+            }
+        return mayClash && one.selectors.overlaps(other.selectors)
     }
 
     private static func ordered(_ pair: (Int, Int)) -> (Int, Int) {

@@ -12,7 +12,7 @@ public struct AssociationFile {
     /// At least one, no two of them with the same SPI.
     public let entries: [AssociationEntry]
     /// The file, as the caller named it.
-    let name: String
+    public let name: String
 
     /// Reads a file. The error names the file, the place in it, and what to do.
     public init(path: String) throws(AssociationFileError) {

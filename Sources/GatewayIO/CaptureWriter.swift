@@ -153,6 +153,7 @@ extension CaptureWriter {
         guard !path.isEmpty else { throw CaptureError(.notFound, path: path) }
         var status = stat()
         var final = path
+        var mode: mode_t?
         if stat(path, &status) == 0 {
             switch status.st_mode & S_IFMT {
             case S_IFDIR:
@@ -163,6 +164,7 @@ extension CaptureWriter {
                     throw CaptureError(systemError: errno, path: path)
                 }
                 final = resolved(path) ?? path
+                mode = status.st_mode & 0o7777
             default:
                 let descriptor = Glibc.open(path, O_WRONLY | O_CLOEXEC)
                 guard descriptor >= 0 else { throw CaptureError(systemError: errno, path: path) }
@@ -173,6 +175,8 @@ extension CaptureWriter {
             let temporary = "\(final).\(getpid())-\(attempt).part"
             let descriptor = Glibc.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
             if descriptor >= 0 {
+                // What is replaced may be private: its readers stay the same.
+                if let mode { fchmod(descriptor, mode) }
                 return (.file(temporary: temporary, final: final), descriptor)
             }
             guard errno == EEXIST else { break }

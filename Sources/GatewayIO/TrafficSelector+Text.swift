@@ -82,12 +82,13 @@ extension TrafficSelector {
         let parts = words.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
         let known: [Substring: UInt8] = [
             "icmp": IPProtocol.icmp, "tcp": IPProtocol.tcp, "udp": IPProtocol.udp,
+            "icmpv6": IPProtocol.icmpV6, "ipv6-icmp": IPProtocol.icmpV6,
         ]
         guard let ipProtocol = known[parts[0]] ?? decimal(parts[0]).flatMap(UInt8.init(exactly:))
         else {
             throw TrafficSelectorTextError(
-                "\(quoted(text)) has an unknown protocol: use tcp, udp, icmp or a number from 0 "
-                    + "(any) to 255")
+                "\(quoted(text)) has an unknown protocol: use tcp, udp, icmp, icmpv6 or a number "
+                    + "from 0 (any) to 255")
         }
         guard parts.count == 2 else { return (ipProtocol, 0...UInt16.max) }
         let ends = parts[1].split(separator: "-", omittingEmptySubsequences: false)

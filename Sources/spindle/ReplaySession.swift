@@ -33,7 +33,7 @@ final class ReplaySession {
         nodes: Int, identifiers: Int, cardCapacity: Int,
         associations: consuming AssociationFile
     ) throws {
-        try associations.requireUnambiguousSelectors()
+        try associations.requireUnambiguousSelectors(for: .inbound)
         distribution = try Distribution(identifierCount: identifiers, cookieKey: Self.cookieKey)
         var template = GatewayConfiguration(node: NodeID(1), distribution: distribution)
         // A card never holds more than the file has; its memory is taken at once.
@@ -75,9 +75,15 @@ final class ReplaySession {
 
     /// All associations of the file, as if node 1 had agreed upon them.
     private func install(_ now: UInt64) throws {
-        guard let entries = file.take()?.entries else { return }
-        for entry in entries {
-            let association = try entry.association(direction: .inbound, createdNanoseconds: now)
+        guard let file = file.take() else { return }
+        for entry in file.entries {
+            let association: SecurityAssociation
+            do {
+                association = try entry.association(
+                    direction: .inbound, createdNanoseconds: now)
+            } catch {
+                throw CommandError("\(file.name): \(error)")
+            }
             let spi = association.parameters.spi
             let (owner, refusal) = try cluster.install(
                 association, determining: cluster.nodes[0], nowNanoseconds: now)
@@ -213,6 +219,12 @@ final class ReplaySession {
 
     /// One row per node number; a node that died and came back is one row.
     private func summarize() {
+        // Where a quiet tunnel is at the end, also if no packet told.
+        for index in report.associations.indices {
+            let identifier = DistributionIdentifier(UInt16(report.associations[index].identifier))
+            Self.append(
+                cluster.allocation.owner(of: identifier), to: &report.associations[index].owners)
+        }
         var rows: [Int: ReplayReport.Node] = [:]
         for summary in cluster.departed + cluster.summaries() {
             let id = Int(summary.node.value)

@@ -92,7 +92,7 @@ struct SealCommand: ParsableCommand {
     /// The entries, and with them their copies of the keys, go when this returns.
     private func makeSealer() throws -> Sealer {
         let file = try AssociationFile(path: sas)
-        try file.requireUnambiguousSelectors()
+        try file.requireUnambiguousSelectors(for: .outbound)
         let start = try CaptureExtent(path: capture).startNanoseconds
         return try Sealer(
             file.entries, only: spi.flatMap { UInt32($0, radix: 16) }, generation,

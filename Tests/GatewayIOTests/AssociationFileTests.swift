@@ -318,7 +318,7 @@ private func refusal(json: String) -> AssociationFileError? {
     }
 
     private func ambiguity(_ spokes: String...) throws -> [Int]? {
-        try file(spokes).firstAmbiguity().map { [$0.0, $0.1] }
+        try file(spokes).firstAmbiguity(.outbound).map { [$0.0, $0.1] }
     }
 
     @Test func ambiguousSelectorsAreFound() throws {
@@ -345,15 +345,29 @@ private func refusal(json: String) -> AssociationFileError? {
     @Test func successorsAndOpenAssociationsAreNotAmbiguous() throws {
         #expect(try ambiguity(spoke(0, "10.1.0.0/16"), spoke(1, "10.1.0.0/16")) == nil)
         #expect(
-            try ambiguity(spoke(0, "10.1.0.0/16"), spoke(1, "10.1.0.0/16", peer: 1)) == [0, 1])
+            try ambiguity(spoke(0, "10.1.0.0/16"), spoke(1, "10.1.0.0/16", peer: 1)) == nil,
+            "of two senders")
         #expect(try ambiguity(spoke(0, "fd00::1"), spoke(1, nil)) == nil)
         #expect(try ambiguity(spoke(0, nil), spoke(1, nil)) == nil)
+    }
+
+    // Receiving: what two peers claim is ambiguous; a rekey or the other direction is not.
+    @Test func receivingRefusesOnlyWhatTwoPeersClaim() throws {
+        func inbound(_ spokes: String...) throws -> [Int]? {
+            try file(spokes).firstAmbiguity(.inbound).map { [$0.0, $0.1] }
+        }
+        let narrowed = try inbound(spoke(0, "10.1.0.0/16"), spoke(1, "10.1.7.0/24"))
+        #expect(narrowed == nil)
+        let moved = try inbound(spoke(0, "10.1.0.0/16"), spoke(1, "10.1.0.0/16", peer: 1))
+        #expect(moved == nil)
+        let claimed = try inbound(spoke(0, "10.1.0.0/16"), spoke(1, "10.1.7.0/24", peer: 1))
+        #expect(claimed == [0, 1])
     }
 
     @Test func anAmbiguityIsOneLineThatNamesBoth() throws {
         let file = try file(spoke(0, "10.1.0.0/16"), spoke(1, "10.1.7.0/24"))
         let error = try #require(throws: AssociationFileError.self) {
-            try file.requireUnambiguousSelectors()
+            try file.requireUnambiguousSelectors(for: .outbound)
         }
         #expect(error.code == .ambiguousSelectors)
         #expect(error.place == "esp[1]")

@@ -11,7 +11,7 @@ func associationFile(_ bytes: UnsafeRawBufferPointer) {
     for entry in file.entries {
         _ = try? entry.association(direction: .inbound, createdNanoseconds: 0)
     }
-    _ = try? file.requireUnambiguousSelectors()
+    _ = try? file.requireUnambiguousSelectors(for: .outbound)
 }
 
 func selectorText(_ bytes: UnsafeRawBufferPointer) {
