@@ -77,8 +77,8 @@ public struct Allocation: Hashable, Sendable {
             }
             generations[Int(identifier.value)] += 1
         }
-        // Epochs below the last one are all that the other initialisers let in, and counting up
-        // through 64 bits takes longer than any cluster lives.
+        // The other initialisers let in the lower half of the epochs only; counting through the
+        // upper half takes longer than any cluster lives.
         self.epoch = previous.epoch + 1
         self.nodes = nodes
         self.owners = owners
