@@ -9,6 +9,8 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .treatAllWarnings(as: .error),
+    // Debug builds can switch off single rules of the cluster protocol, to test the checkers.
+    .define("RULE_BREAKS", .when(configuration: .debug)),
 ]
 
 let package = Package(
@@ -19,7 +21,7 @@ let package = Package(
             name: "Spindle",
             targets: [
                 "Wire", "Crypto", "ESP", "CryptoCardSim", "Cluster", "Gateway", "GatewayIO",
-                "Verification",
+                "SimKit", "Verification",
             ]),
     ],
     dependencies: [
@@ -37,9 +39,13 @@ let package = Package(
         .target(name: "IKEStub", dependencies: ["Crypto"], swiftSettings: strict),
         .target(
             name: "CryptoCardSim", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
-        .target(name: "Cluster", dependencies: ["ESP", "Wire"], swiftSettings: strict),
+        .target(name: "Cluster", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
         .target(
             name: "Gateway", dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Wire"],
+            swiftSettings: strict),
+        .target(
+            name: "SimKit",
+            dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "Wire"],
             swiftSettings: strict),
 
         // Edge and proof.
@@ -54,7 +60,7 @@ let package = Package(
             name: "spindle",
             dependencies: [
                 "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO",
-                "Verification", "Wire",
+                "SimKit", "Verification", "Wire",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -79,7 +85,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ClusterTests",
-            dependencies: ["Cluster", "Crypto", "ESP", "TestSupport", "Wire"],
+            dependencies: ["Cluster", "CMallocCounter", "Crypto", "ESP", "TestSupport", "Wire"],
             swiftSettings: strict),
         .testTarget(
             name: "GatewayTests",
@@ -87,6 +93,10 @@ let package = Package(
                 "Cluster", "CMallocCounter", "Crypto", "CryptoCardSim", "ESP", "Gateway",
                 "TestSupport", "Wire",
             ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "SimKitTests",
+            dependencies: ["Cluster", "Crypto", "ESP", "SimKit", "TestSupport", "Wire"],
             swiftSettings: strict),
         // Runs the built program; `Judges` are python programs that share no code with it.
         .testTarget(

@@ -39,6 +39,14 @@ public enum ClusterError: Error, Hashable, Sendable {
         case generationCount = "it has not one generation for each identifier"
         /// Generations start at 1.
         case generationZero = "a generation is 0"
+        /// Not one successor, or none, for each owner.
+        case successorCount = "it has not one successor field for each identifier"
+        /// Who owns an identifier cannot get ready to take it over.
+        case successorOwns = "a successor owns its identifier already"
+        /// Not one overrun generation for each owner.
+        case overrunCount = "it has not one overrun field for each identifier"
+        /// An overrun of a generation that has not begun.
+        case overrunGeneration = "an overrun is newer than its generation"
     }
 }
 

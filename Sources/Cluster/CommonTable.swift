@@ -1,12 +1,12 @@
-// The common data structure of the patent (Fig. 5, 554…556; Fig. 7, storage 708): every association
-// of the cluster, with keys, on every node, found by SPI and by distribution identifier.
+// The common data structure of the patent (Fig. 5, 554…556; Fig. 7, storage 708): every tunnel of
+// the cluster, with keys, on every node, found by SPI, by distribution identifier and by selectors.
 
 public import ESP
 public import Wire
 
 /// Why the common table took no entry. Nothing was changed.
 public enum CommonTableError: Error, Equatable, CustomStringConvertible {
-    /// The table holds as many entries as it was made for.
+    /// The table holds as many tunnels as it was made for.
     case full(capacity: Int)
     /// The cluster has an inbound association with this SPI.
     case duplicateSPI(SPI)
@@ -17,7 +17,7 @@ public enum CommonTableError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .full(let capacity):
-            "the common table is full (\(capacity) entries): raise its capacity on every node"
+            "the common table is full (\(capacity) tunnels): raise its capacity on every node"
         case .duplicateSPI(let spi):
             "the cluster has an association with SPI \(spi) already: delete it first"
         case .tooManyProfiles:
@@ -27,102 +27,120 @@ public enum CommonTableError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// All associations of the cluster as one node knows them.
+/// All tunnels of the cluster as one node knows them.
 ///
-/// Each entry carries its distribution identifier (the patent's distribution information 511), and
-/// the entries of one identifier are chained, so that a reallocation touches only what moves:
+/// An entry is a tunnel: an inbound association, whose SPI names it, and mostly the outbound one
+/// that goes with it. Its handle is that of the inbound association. Each association carries the
+/// distribution identifier (the patent's distribution information 511), and the tunnels of one
+/// identifier are chained, so that a reallocation touches only what moves:
 ///
-///     heads[DI] ──▶ entry ◀──▶ entry ◀──▶ entry
+///     heads[DI] ──▶ inbound ◀──▶ inbound ◀──▶ inbound
+///                      ⇅            ⇅            ⇅
+///                   outbound     outbound     outbound ◀── SelectorIndex
 ///
-/// An entry takes 256 octets, and 17 to 33 for finding it. Memory is taken as the table fills.
+/// An association takes 256 octets; a tunnel 25 to 41 more for finding it by SPI, and about 80 for
+/// each destination prefix. Memory is taken as the table fills.
 public struct CommonTable: ~Copyable {
-    private static let none = UInt32.max
+    static let none = UInt32.max
 
-    /// Keys and state of all entries; a card copies sessions out of it.
-    public private(set) var associations: AssociationSlab
-    private var index: SPIIndex
+    /// Keys and state of all associations; a card copies sessions out of it.
+    public internal(set) var associations: AssociationSlab
+    /// The most tunnels it holds.
+    public let capacity: Int
+    var index: SPIIndex
+    var selectors = SelectorIndex()
+    /// By slot: the slot of the tunnel's other association.
+    var partners: [UInt32] = []
+    /// One more than the order of the last policy.
+    var nextOrder: UInt64 = 0
     private var heads: [UInt32]
     private var counts: [Int]
 
-    /// An empty table of at most `capacity` entries for a range of `identifierCount` identifiers.
+    /// An empty table of at most `capacity` tunnels for a range of `identifierCount` identifiers.
     public init(capacity: Int, identifierCount: Int, catalogue: AssociationCatalogue) {
-        associations = AssociationSlab(capacity: capacity, catalogue: catalogue)
+        precondition((1...(1 << 29)).contains(capacity))
+        self.capacity = capacity
+        associations = AssociationSlab(capacity: capacity * 2, catalogue: catalogue)
         index = SPIIndex(capacity: capacity)
         heads = Array(repeating: Self.none, count: identifierCount)
         counts = Array(repeating: 0, count: identifierCount)
     }
 
-    /// Entries now.
-    public var count: Int { associations.count }
+    /// Tunnels now.
+    public var count: Int { index.count }
 
-    /// The most entries it holds.
-    public var capacity: Int { associations.capacity }
-
-    /// Adds an entry (Fig. 4, steps 401 and 403). Precondition: the identifier is in the range.
+    /// Adds a tunnel of which only the inbound association is known (Fig. 4, steps 401 and 403).
+    /// Preconditions: the association is inbound, the identifier is in the range.
     public mutating func insert(
         _ association: borrowing SecurityAssociation, identifier: DistributionIdentifier
     ) throws(CommonTableError) -> AssociationHandle {
-        precondition(Int(identifier.value) < heads.count)
-        let spi = association.parameters.spi
-        let isInbound = association.parameters.direction == .inbound
-        if isInbound, index.find(spi) != nil { throw .duplicateSPI(spi) }
-        let entry: AssociationHandle
-        do {
-            entry = try associations.insert(
-                association, distributionIdentifier: identifier.value, ivGeneration: 0)
-        } catch {
-            switch error {
-            case .full(let capacity): throw .full(capacity: capacity)
-            case .tooManyProfiles: throw .tooManyProfiles
-            }
-        }
-        if isInbound {
-            let isNew = index.insert(spi, slot: entry.index)
-            precondition(isNew, "checked before")
-        }
-        link(entry.index, Int(identifier.value))
+        try admit(association, identifier)
+        let entry = try store(association, identifier)
+        enter(entry, association.parameters.spi, identifier)
         return entry
     }
 
-    /// Clears an entry and wipes its keys. Precondition: the handle is current.
+    /// Clears a tunnel, given by either of its associations, and wipes its keys. Precondition: the
+    /// handle is current.
     public mutating func remove(_ entry: AssociationHandle) {
-        let status = associations.status(of: entry)
-        if status.direction == .inbound { index.remove(status.spi) }
-        unlink(entry.index, Int(status.distributionIdentifier))
-        associations.remove(entry)
+        let inbound = inbound(of: entry) ?? entry
+        let status = associations.status(of: inbound)
+        index.remove(status.spi)
+        unlink(inbound.index, Int(status.distributionIdentifier))
+        if let outbound = outbound(of: inbound) {
+            selectors.remove(outbound)
+            partners[Int(inbound.index)] = Self.none
+            partners[Int(outbound.index)] = Self.none
+            associations.remove(outbound)
+        }
+        associations.remove(inbound)
     }
 
-    /// The inbound entry with this SPI.
+    /// The tunnel whose inbound association has this SPI.
     public borrowing func find(_ spi: SPI) -> AssociationHandle? {
         index.find(spi).flatMap { associations.handle(at: $0) }
     }
 
-    /// Counters, sequence state and identifier of an entry. Precondition: the handle is current.
+    /// Counters, sequence state and identifier of an association. Precondition: the handle is
+    /// current.
     public borrowing func status(of entry: AssociationHandle) -> AssociationStatus {
         associations.status(of: entry)
     }
 
-    /// The entries of one identifier (Fig. 6B step 612), latest first.
+    /// The tunnels of one identifier (Fig. 6B step 612), latest first.
     public borrowing func entries(of identifier: DistributionIdentifier) -> [AssociationHandle] {
         var entries: [AssociationHandle] = []
         entries.reserveCapacity(counts[Int(identifier.value)])
+        forEachEntry(of: identifier) { entries.append($0) }
+        return entries
+    }
+
+    /// Calls `body` with each tunnel of one identifier, latest first; no memory is allocated.
+    public borrowing func forEachEntry<Failure: Error>(
+        of identifier: DistributionIdentifier,
+        _ body: (AssociationHandle) throws(Failure) -> Void
+    ) throws(Failure) {
         var slot = heads[Int(identifier.value)]
         while slot != Self.none {
             guard let entry = associations.handle(at: slot) else {
                 preconditionFailure("a list of the common table names an empty slot")
             }
-            entries.append(entry)
             slot = associations[linksOf: slot].next
+            try body(entry)
         }
-        return entries
     }
 
-    /// All entries, in slot order: the snapshot for a joining node.
+    /// All tunnels, in slot order: the snapshot for a joining node.
     public borrowing func entries() -> [AssociationHandle] {
-        associations.handles()
+        associations.handles().filter { associations.direction(of: $0) == .inbound }
     }
 
-    /// How many entries an identifier has.
+    /// How many tunnels an identifier has.
+    public borrowing func tunnelCount(of identifier: DistributionIdentifier) -> Int {
+        counts[Int(identifier.value)]
+    }
+
+    /// The same as `tunnelCount`.
     public borrowing func count(of identifier: DistributionIdentifier) -> Int {
         counts[Int(identifier.value)]
     }
@@ -142,6 +160,43 @@ public struct CommonTable: ~Copyable {
         let before = associations.count
         try body(&associations)
         precondition(associations.count == before)
+    }
+
+    // MARK: Inside
+
+    /// Refuses an inbound association that has no place here.
+    borrowing func admit(
+        _ inbound: borrowing SecurityAssociation, _ identifier: DistributionIdentifier
+    ) throws(CommonTableError) {
+        precondition(Int(identifier.value) < heads.count)
+        precondition(inbound.parameters.direction == .inbound, "the inbound SPI names a tunnel")
+        let spi = inbound.parameters.spi
+        if index.find(spi) != nil { throw .duplicateSPI(spi) }
+        // Not left to the slab, in which tunnels without an outbound association leave room.
+        guard count < capacity else { throw .full(capacity: capacity) }
+    }
+
+    mutating func store(
+        _ association: borrowing SecurityAssociation, _ identifier: DistributionIdentifier
+    ) throws(CommonTableError) -> AssociationHandle {
+        do {
+            return try associations.insert(
+                association, distributionIdentifier: identifier.value, ivGeneration: 0)
+        } catch {
+            switch error {
+            case .full: throw .full(capacity: capacity)
+            case .tooManyProfiles: throw .tooManyProfiles
+            }
+        }
+    }
+
+    /// Makes a stored inbound association an entry.
+    mutating func enter(
+        _ entry: AssociationHandle, _ spi: SPI, _ identifier: DistributionIdentifier
+    ) {
+        let isNew = index.insert(spi, slot: entry.index)
+        precondition(isNew, "checked before")
+        link(entry.index, Int(identifier.value))
     }
 
     private mutating func link(_ slot: UInt32, _ identifier: Int) {

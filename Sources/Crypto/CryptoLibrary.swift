@@ -94,7 +94,9 @@ public final class CryptoLibrary {
 
     /// Loads the default provider. Throws when it or one of its algorithms is missing.
     public init() throws(CryptoError) {
-        guard let provider = OSSL_PROVIDER_load(nil, "default") else {
+        // Plain `OSSL_PROVIDER_load` switches OpenSSL's implicit loading off: with the last library
+        // of the process, all algorithms that are found by name would be gone.
+        guard let provider = OSSL_PROVIDER_try_load(nil, "default", 1) else {
             throw .providerUnavailable
         }
         self.provider = provider

@@ -12,4 +12,6 @@ public enum CardFault: Equatable, Sendable {
     case stalled(untilNanoseconds: UInt64)
     /// The next key schedules that are run come out wrong and are noticed.
     case keyingFails(count: Int)
+    /// Only so many more sessions find room, before this time.
+    case bounded(more: Int, untilNanoseconds: UInt64)
 }

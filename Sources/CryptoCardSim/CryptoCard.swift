@@ -78,6 +78,8 @@ public struct CryptoCard: ~Copyable {
     private var index: SPIIndex
     private var clock = CardClock()
     private var stalledUntil: UInt64 = 0
+    private var bound = 0
+    private var boundUntil: UInt64 = 0
 
     /// An empty card, whose memory is all there: 256 octets a session and 16 to 32 for finding it.
     /// `keyedContexts` bounds the key schedules (about 1 KiB each) that stay ready;
@@ -277,6 +279,9 @@ public struct CryptoCard: ~Copyable {
             clock = CardClock()
         case .stalled(let until):
             stalledUntil = until
+        case .bounded(let more, let until):
+            bound = sessions.count + more
+            boundUntil = until
         case .keyingFails(let count):
             engine.failKeyings(count)
         }
@@ -287,9 +292,10 @@ public struct CryptoCard: ~Copyable {
     private mutating func admit(spi: SPI?, _ now: UInt64) throws(CardError) {
         try requireAnswer(now)
         if let spi, index.find(spi) != nil { throw .duplicateSPI(spi) }
-        guard sessions.count < capacity else {
+        let room = now < boundUntil ? min(bound, capacity) : capacity
+        guard sessions.count < room else {
             counters.refusedFull += 1
-            throw .full(capacity: capacity)
+            throw .full(capacity: room)
         }
     }
 

@@ -19,7 +19,7 @@ extension AssociationRecord {
         transform = TransformShapes.number(of: parameters.transform)
         // A copy of an association that has used its last number begins at 2^64, which is 0.
         sequence = parameters.firstSequence &- 1
-        sequenceLimit = Self.lastSequence(parameters)
+        sequenceLimit = Self.lastSequence(flags, transform: parameters.transform)
         sourceHigh = parameters.source.high
         sourceLow = parameters.source.low
         destinationHigh = parameters.destination.high
@@ -33,14 +33,21 @@ extension AssociationRecord {
         createdNanoseconds = parameters.createdNanoseconds
     }
 
-    /// RFC 4303 §3.3.3; the IV of counter modes carries 48 bits of the number, and must not repeat.
-    private static func lastSequence(_ parameters: AssociationParameters) -> UInt64 {
-        if !parameters.usesESN { return UInt64(UInt32.max) }
-        return parameters.transform.usesCounterIV ? 1 << 48 - 1 : .max
+    /// RFC 4303 §3.3.3. The IV that this gateway makes for counter modes carries 48 bits of the
+    /// number, and must not repeat; a peer may make its IVs otherwise.
+    static func lastSequence(_ flags: Flags, transform: Transform) -> UInt64 {
+        if !flags.contains(.usesESN) { return UInt64(UInt32.max) }
+        return flags.contains(.isOutbound) && transform.usesCounterIV ? 1 << 48 - 1 : .max
     }
 }
 
 extension RecordPointer {
+    /// The last number the association can ever use or accept.
+    var lastSequence: UInt64 {
+        AssociationRecord.lastSequence(
+            pointee.flags, transform: Transform.all[Int(pointee.transform)])
+    }
+
     /// What `AssociationRecord.init` took apart.
     func parameters(_ catalogue: AssociationCatalogue) -> AssociationParameters {
         let flags = pointee.flags

@@ -62,7 +62,7 @@ struct AssociationRecord {
     var ivGeneration: UInt16 = 0
     /// Sending: the last number used. Receiving: the highest number accepted.
     var sequence: UInt64 = 0
-    /// Sending: the highest number that may be used.
+    /// The highest number that may be used or accepted.
     var sequenceLimit: UInt64 = 0
     var packets: UInt64 = 0
     var bytes: UInt64 = 0

@@ -45,21 +45,6 @@ public struct AssociationStatus: Equatable, Sendable {
     public let bytes: UInt64
 }
 
-/// What a successor must know of an association besides its parameters and keys: how far its
-/// numbers have come (RFC 6027 §3.4, §3.5).
-public struct SequenceCheckpoint: Equatable, Sendable {
-    /// Whose checkpoint this is.
-    public let spi: SPI
-    /// Sending: the last number used. Receiving: the highest number accepted.
-    public let sequence: UInt64
-    /// Authenticated or sent packets.
-    public let packets: UInt64
-    /// Their octets of ESP payload.
-    public let bytes: UInt64
-    /// The bits of the replay window, as `ReplayRing` keeps them.
-    let window: [UInt64]
-}
-
 /// A bounded store of association records, wiped when they leave it.
 ///
 /// Memory is reserved at once but usually taken only as it fills: 256 octets an association, a
@@ -206,6 +191,16 @@ public struct AssociationSlab: ~Copyable {
         return nil
     }
 
+    /// True when the selectors of an association cover an inner packet; false for a stale handle.
+    /// `packet` was parsed as an IP packet of this family.
+    public borrowing func admits(
+        _ handle: AssociationHandle, _ packet: UnsafeRawBufferPointer, family: IPAddress.Family
+    ) -> Bool {
+        guard isCurrent(handle), let base = packet.baseAddress else { return false }
+        return (records + Int(handle.index))
+            .admits(base, count: packet.count, family, catalogue.pointers)
+    }
+
     /// Sets `slot` from `handle` for a batch to be sent. A handle that is stale or names an inbound
     /// association costs its packet the drop reason `sessionLost`.
     public borrowing func resolveHandles(
@@ -247,6 +242,12 @@ public struct AssociationSlab: ~Copyable {
             packets: record.pointee.packets, bytes: record.pointee.bytes)
     }
 
+    /// Sending or receiving. Precondition: the handle is current.
+    public borrowing func direction(of handle: AssociationHandle) -> Direction {
+        precondition(isCurrent(handle))
+        return records[Int(handle.index)].flags.contains(.isOutbound) ? .outbound : .inbound
+    }
+
     /// Refusals of one association. Precondition: the handle is current.
     public borrowing func drops(of handle: AssociationHandle) -> DropCounters {
         precondition(isCurrent(handle))
@@ -276,60 +277,6 @@ public struct AssociationSlab: ~Copyable {
             }
         }
         return SecurityAssociation(valid: parameters, secret: secret)
-    }
-
-    /// The state of an association that changes with every packet. Precondition: the handle is
-    /// current.
-    public borrowing func checkpoint(of handle: AssociationHandle) -> SequenceCheckpoint {
-        precondition(isCurrent(handle))
-        let record = records + Int(handle.index)
-        return SequenceCheckpoint(
-            spi: SPI(record.pointee.spi), sequence: record.pointee.sequence,
-            packets: record.pointee.packets, bytes: record.pointee.bytes,
-            window: Array(
-                UnsafeBufferPointer(
-                    start: record.ringWords, count: Int(record.pointee.ringMask) + 1)))
-    }
-
-    /// Brings a copy of an association up to a checkpoint of the original; an older checkpoint than
-    /// the one it has changes nothing. False when the checkpoint is of another association or of
-    /// another window width. Precondition: the handle is current.
-    @discardableResult
-    public mutating func apply(
-        _ checkpoint: SequenceCheckpoint, to handle: AssociationHandle
-    ) -> Bool {
-        precondition(isCurrent(handle))
-        let record = records + Int(handle.index)
-        guard checkpoint.spi.value == record.pointee.spi,
-            checkpoint.window.count == Int(record.pointee.ringMask) + 1
-        else { return false }
-        guard
-            (checkpoint.sequence, checkpoint.packets)
-                >= (record.pointee.sequence, record.pointee.packets)
-        else { return true }
-        record.pointee.sequence = checkpoint.sequence
-        record.pointee.packets = checkpoint.packets
-        record.pointee.bytes = checkpoint.bytes
-        for (index, word) in checkpoint.window.enumerated() { record.ringWords[index] = word }
-        return true
-    }
-
-    /// Brings a copy up to the original of another slab of the same node, without a checkpoint in
-    /// between. Preconditions: both handles are current and name the same association.
-    public mutating func copyState(
-        to handle: AssociationHandle, from original: AssociationHandle,
-        of other: borrowing AssociationSlab
-    ) {
-        precondition(isCurrent(handle) && other.isCurrent(original))
-        let source = other.records + Int(original.index)
-        let record = records + Int(handle.index)
-        precondition(
-            source.pointee.spi == record.pointee.spi
-                && source.pointee.ringMask == record.pointee.ringMask)
-        record.pointee.sequence = source.pointee.sequence
-        record.pointee.packets = source.pointee.packets
-        record.pointee.bytes = source.pointee.bytes
-        record.ringWords.update(from: source.ringWords, count: Int(source.pointee.ringMask) + 1)
     }
 
     /// The link fields of a record, for lists that run through a slab.

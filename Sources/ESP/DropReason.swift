@@ -23,6 +23,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case cardStalled
     /// The card's queue has no room for this batch.
     case cardBusy
+    /// This node's right to serve has ended: another node may own the tunnel now.
+    case notServing
 
     // Receiving (RFC 4303 §3.4).
     /// Number 0, which no sender may use while replay protection is on (§3.4.3).
@@ -65,6 +67,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case lifetimeBytes
     /// Hard lifetime in time.
     case lifetimeTime
+    /// The numbers that were published as usable are used up; more are being published.
+    case leaseEnded
     /// The crypto engine failed to take a key or to run.
     case cryptoFailure
 }
@@ -85,6 +89,7 @@ extension DropReason {
         case .sessionLost: "the card lost the session"
         case .cardStalled: "the card does not answer"
         case .cardBusy: "the card's queue is full"
+        case .notServing: "this node's right to serve has ended"
         case .sequenceZero: "sequence number 0"
         case .replayed: "sequence number seen before"
         case .tooOld: "sequence number left of the replay window"
@@ -103,6 +108,7 @@ extension DropReason {
         case .lifetimePackets: "hard lifetime reached (packets)"
         case .lifetimeBytes: "hard lifetime reached (bytes)"
         case .lifetimeTime: "hard lifetime reached (time)"
+        case .leaseEnded: "published sequence numbers are used up; more are being published"
         case .cryptoFailure: "the crypto engine failed"
         }
     }

@@ -35,8 +35,9 @@ extension ESPEngine {
             precondition(Int(slot) < slab.capacity)
             let record = slab.records + Int(slot)
             if let reason = seal(packet, record, catalogue, now, fixedIV) {
-                packet.pointee.drop = reason
-                refuse(reason, slot, slab)
+                let exact = reason == .sequenceExhausted ? Self.limitReached(record) : reason
+                packet.pointee.drop = exact
+                refuse(exact, slot, slab)
             }
         }
     }
@@ -133,6 +134,14 @@ extension ESPEngine {
         let events = Self.account(record, bytes: plan.payloadLength, catalogue, now)
         if !events.isEmpty { packet.pointee.events.formUnion(events) }
         return nil
+    }
+
+    /// Rekey, or wait for the next lease? Settled here, since the packet path has no register left
+    /// for the difference.
+    @inline(never)
+    private static func limitReached(_ record: RecordPointer) -> DropReason {
+        max(record.pointee.sequence, record.pointee.sequenceLimit) >= record.lastSequence
+            ? .sequenceExhausted : .leaseEnded
     }
 
     /// 1, 2, 3, … then pad length and next header (RFC 4303 §2.4).

@@ -83,6 +83,52 @@ struct ReplayRing {
     }
 }
 
+// A window that changes hands. Every operation only adds to what counts as received.
+extension ReplayRing {
+    /// Counts all numbers up to `edge` as received.
+    func close(upTo edge: UInt64, highest: inout UInt64) {
+        guard bits != 0, edge != 0 else {
+            highest = max(highest, edge)
+            return
+        }
+        let last = edge >> 6
+        if edge > highest {
+            // Sliding over whole words clears them, so bits of words beyond the edge do no harm.
+            for index in 0...Int(mask) { words[index] = .max }
+            words[Int(last & mask)] = Self.bits(upTo: edge)
+            highest = edge
+            return
+        }
+        let first = highest >= bits ? (highest &- bits &+ 1) >> 6 : 0
+        guard first <= last else { return }
+        for word in first..<last { words[Int(word & mask)] = .max }
+        words[Int(last & mask)] |= Self.bits(upTo: edge)
+    }
+
+    /// Adds what another ring of the same width has marked.
+    func merge(
+        _ other: UnsafeBufferPointer<UInt64>, highest otherHighest: UInt64,
+        into highest: inout UInt64
+    ) {
+        guard bits != 0, otherHighest != 0 else {
+            highest = max(highest, otherHighest)
+            return
+        }
+        // Its edge counts as received, and it slides the window like a packet.
+        if otherHighest > highest { mark(otherHighest, highest: &highest) }
+        let last = otherHighest >> 6
+        // From here to the edge, a word has one meaning in both rings.
+        let first = highest >> 6 >= mask ? highest >> 6 &- mask : 0
+        guard first <= last else { return }
+        for word in first..<last { words[Int(word & mask)] |= other[Int(word & mask)] }
+        // What it says of numbers beyond its own edge is left from long ago.
+        words[Int(last & mask)] |= other[Int(last & mask)] & Self.bits(upTo: otherHighest)
+    }
+
+    /// The bits of a number's word up to its own.
+    private static func bits(upTo number: UInt64) -> UInt64 { (2 &<< (number & 63)) &- 1 }
+}
+
 /// A replay window that owns its bits: the very arithmetic of the packet path, for known answers.
 public struct ReplayWindow: ~Copyable {
     /// The widths an association may ask for, beside 0 for none.

@@ -135,6 +135,8 @@ public enum AssociationError: Error, Equatable, CustomStringConvertible {
     case dscp(UInt8)
     case hopLimitZero
     case tfcNeedsTunnelMode
+    case sourceSelectors(Int)
+    case destinationSelectors(Int)
 
     /// One line: what is wrong, and what to do about it.
     public var description: String {
@@ -158,6 +160,12 @@ public enum AssociationError: Error, Equatable, CustomStringConvertible {
         case .dscp(let value): "DSCP \(value) is not possible: use 0 to 63"
         case .hopLimitZero: "an outer hop limit of 0 would never arrive: use 1 to 255"
         case .tfcNeedsTunnelMode: "TFC padding needs tunnel mode (RFC 4303 §2.7)"
+        case .sourceSelectors(let count):
+            "\(count) source selectors are too many: use at most "
+                + "\(AssociationSelectors.listMaximum), or wider ones"
+        case .destinationSelectors(let count):
+            "\(count) destination selectors are too many: use at most "
+                + "\(AssociationSelectors.listMaximum), or wider ones"
         }
     }
 }
@@ -176,17 +184,34 @@ public struct SecurityAssociation: ~Copyable {
         integrityKey: borrowing SecretBytes, salt: borrowing SecretBytes
     ) throws(AssociationError) {
         try Self.check(parameters)
-        let transform = parameters.transform
-        guard cipherKey.count == transform.keyBytes else {
-            throw .cipherKeyLength(transform, bytes: cipherKey.count)
-        }
-        guard integrityKey.count == transform.integrityKeyBytes else {
-            throw .integrityKeyLength(transform, bytes: integrityKey.count)
-        }
-        guard salt.count == transform.saltBytes else {
-            throw .saltLength(transform, bytes: salt.count)
-        }
-        self.parameters = parameters
+        try Self.check(
+            parameters.transform, cipherKey: cipherKey, integrityKey: integrityKey, salt: salt)
+        self.init(
+            valid: parameters,
+            secret: Self.joined(cipherKey: cipherKey, integrityKey: integrityKey, salt: salt))
+    }
+
+    /// The same for an association that has begun: it may have used its last number.
+    init(
+        resuming parameters: AssociationParameters, cipherKey: borrowing SecretBytes,
+        integrityKey: borrowing SecretBytes, salt: borrowing SecretBytes
+    ) throws(AssociationError) {
+        var begun = parameters
+        // One more than the last number, as `AssociationSlab.association` gives it.
+        let isUsedUp = parameters.firstSequence == (parameters.usesESN ? 0 : 1 << 32)
+        if isUsedUp { begun.firstSequence = 1 }
+        try Self.check(begun)
+        try Self.check(
+            parameters.transform, cipherKey: cipherKey, integrityKey: integrityKey, salt: salt)
+        self.init(
+            valid: parameters,
+            secret: Self.joined(cipherKey: cipherKey, integrityKey: integrityKey, salt: salt))
+    }
+
+    private static func joined(
+        cipherKey: borrowing SecretBytes, integrityKey: borrowing SecretBytes,
+        salt: borrowing SecretBytes
+    ) -> SecretBytes {
         var secret = SecretBytes(count: cipherKey.count + integrityKey.count + salt.count)
         secret.withUnsafeMutableBytes { target in
             var offset = 0
@@ -198,10 +223,10 @@ public struct SecurityAssociation: ~Copyable {
             integrityKey.withUnsafeBytes(append)
             salt.withUnsafeBytes(append)
         }
-        self.secret = secret
+        return secret
     }
 
-    /// From a record, which was made of a valid association.
+    /// From parts that were checked, such as a record.
     init(valid parameters: AssociationParameters, secret: consuming SecretBytes) {
         self.parameters = parameters
         self.secret = secret
@@ -227,6 +252,28 @@ public struct SecurityAssociation: ~Copyable {
         if parameters.headers.hopLimit == 0 { throw .hopLimitZero }
         if parameters.headers.tfcBytes != 0, parameters.mode == .transport {
             throw .tfcNeedsTunnelMode
+        }
+        let selectors = parameters.selectors
+        guard selectors.source.count <= AssociationSelectors.listMaximum else {
+            throw .sourceSelectors(selectors.source.count)
+        }
+        guard selectors.destination.count <= AssociationSelectors.listMaximum else {
+            throw .destinationSelectors(selectors.destination.count)
+        }
+    }
+
+    private static func check(
+        _ transform: Transform, cipherKey: borrowing SecretBytes,
+        integrityKey: borrowing SecretBytes, salt: borrowing SecretBytes
+    ) throws(AssociationError) {
+        guard cipherKey.count == transform.keyBytes else {
+            throw .cipherKeyLength(transform, bytes: cipherKey.count)
+        }
+        guard integrityKey.count == transform.integrityKeyBytes else {
+            throw .integrityKeyLength(transform, bytes: integrityKey.count)
+        }
+        guard salt.count == transform.saltBytes else {
+            throw .saltLength(transform, bytes: salt.count)
         }
     }
 }

@@ -61,6 +61,9 @@ public struct TrafficSelector: Hashable, Sendable {
 
 /// The selectors of one association, in the direction of its packets. An empty list allows all.
 public struct AssociationSelectors: Hashable, Sendable {
+    /// The longest list: IKEv2 counts selectors in one octet (RFC 7296 §3.13).
+    public static let listMaximum = 255
+
     /// What the packet's source must match.
     public var source: [TrafficSelector]
     /// What the packet's destination must match.

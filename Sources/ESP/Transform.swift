@@ -159,6 +159,9 @@ public struct Transform: Hashable, Sendable {
         }
     }
 
+    /// Octets of all keys and the salt together.
+    var secretBytes: Int { keyBytes + integrityKeyBytes + saltBytes }
+
     /// Octets of IV in each packet.
     public var ivBytes: Int {
         switch encryption {

@@ -1,263 +1,295 @@
-// Entries of both tables: made here and communicated (patent Fig. 4, 400…403), learned from others,
-// and moved by reallocation (Fig. 6B, 610…617).
+// Entries of both tables (patent Fig. 4, 400…403): new ones go to the card and the common table of
+// their owner, then to the store, and through it to the tables of all others. What another node
+// owns is handed to it (the patent's foreign entry).
 
-public import Cluster
-public import CryptoCardSim
+import Cluster
+import Crypto
+import CryptoCardSim
 public import ESP
 public import Wire
 
-/// Where a new entry belongs.
-public enum EntryPlace: Equatable, Sendable {
-    /// To this node.
-    case own(DistributionIdentifier)
-    /// To another one: the patent's foreign entry (its FTP example), to be handed to its owner.
-    case foreign(DistributionIdentifier, owner: NodeID)
-}
-
-/// An entry that found no room on its owner's card.
-public struct EntryRefusal: Equatable, Sendable {
-    /// Whose entry.
-    public let spi: SPI
-    /// What the card said, and what to do about it.
-    public let reason: String
-}
-
-/// What a node did for one reallocation.
-public struct ReallocationReport: Equatable, Sendable {
-    /// The epoch that took force.
-    public let epoch: UInt64
-    /// Who.
-    public let node: NodeID
-    /// Identifiers gained.
-    public let gained: Int
-    /// Identifiers lost.
-    public let lost: Int
-    /// Entries copied from the common table to the card (613).
-    public internal(set) var loaded = 0
-    /// Entries that found no room on the card, also after it was cleared.
-    public internal(set) var refusals: [EntryRefusal] = []
-    /// Sessions cleared from the card (616).
-    public internal(set) var cleared = 0
-
-    /// How many entries found no room.
-    public var refused: Int { refusals.count }
-}
-
 extension Gateway {
-    // MARK: Fig. 4
+    private static var retryNanoseconds: UInt64 { 50_000_000 }
+    private static var patienceNanoseconds: UInt64 { 3_000_000_000 }
 
-    /// Who owns the entry of an SPI. Precondition: there is an allocation.
-    public func place(of spi: SPI) -> EntryPlace {
-        guard let allocation else { preconditionFailure("no allocation is in force") }
-        let identifier = distribution.identifier(of: spi)
-        let owner = allocation.owner(of: identifier)
-        return owner == node ? .own(identifier) : .foreign(identifier, owner: owner)
-    }
+    // MARK: New entries
 
-    /// Adds an inbound association of this node: first to the card (400), then to its own common
-    /// table (401). The caller communicates it to the other nodes (402, 403: `learn`).
+    /// Takes a tunnel that this node has agreed upon with a peer. The answer comes as the event
+    /// `established` or `refused`: until then the peer must not be answered.
     ///
-    /// Returns why the card refused, if it did: the entry is in the table then, its packets are
-    /// dropped as `cardFull`, and it is loaded as soon as the card has room.
-    /// Throws when the table can't take it; nothing is changed then.
-    public mutating func add(
-        _ association: borrowing SecurityAssociation, nowNanoseconds now: UInt64
-    ) throws(CommonTableError) -> CardError? {
-        precondition(association.parameters.direction == .inbound)
-        let spi = association.parameters.spi
-        guard case .own(let identifier) = place(of: spi), let allocation else {
-            preconditionFailure("a foreign entry goes to its owner")
+    /// The inbound association's SPI names the tunnel in the whole cluster.
+    /// Without an outbound one the tunnel only receives.
+    public mutating func establish(
+        inbound: consuming SecurityAssociation, outbound: consuming SecurityAssociation?,
+        nowNanoseconds now: UInt64
+    ) {
+        let spi = inbound.parameters.spi
+        let identifier = distribution.identifier(of: spi)
+        guard let owner = record?.allocation.owner(of: identifier) else {
+            refuse(spi, "no allocation is in force yet: try again")
+            return
         }
-        if table.find(spi) != nil { throw .duplicateSPI(spi) }
-        var refusal: CardError?
-        var session: CardHandle?
+        if owner == node {
+            let refusal = install(inbound, outbound, identifier, origin: nil, now)
+            if let refusal { refuse(spi, refusal.text) }
+        } else {
+            sendForeign(inbound, outbound, identifier, now)
+        }
+        retryEntries(now)
+        pump(now)
+    }
+
+    private mutating func refuse(_ spi: SPI, _ reason: String) {
+        outputs.append(.event(.refused(spi, reason)))
+    }
+
+    /// Puts a tunnel into card and table (400, 401), and on its way to the store (402). nil: it is
+    /// under way.
+    mutating func install(
+        _ inbound: consuming SecurityAssociation, _ outbound: consuming SecurityAssociation?,
+        _ identifier: DistributionIdentifier, origin: (node: NodeID, request: UInt64)?,
+        _ now: UInt64
+    ) -> (text: String, code: ForeignEntryAnswer.Code)? {
+        let spi = inbound.parameters.spi
+        guard plane.owns(identifier), now < plane.servingUntil else {
+            return ("this node may not serve its identifier now: try again", .notOwner)
+        }
+        guard !client.isAway(nowNanoseconds: now) else {
+            return ("the store is away, so the tunnel could be lost: try again", .refused)
+        }
+        if plane.roles[Int(identifier.value)] == .loading { _ = plane.load(identifier, now) }
+        let received = inbound.parameters.firstSequence - 1
+        let sent = (outbound?.parameters.firstSequence ?? 1) - 1
+        let entry: AssociationHandle
         do {
-            session = try card.open(
-                association, distributionIdentifier: identifier.value,
-                ivGeneration: allocation.generation(of: identifier), nowNanoseconds: now)
+            entry = try plane.insert(inbound, outbound, identifier)
         } catch {
-            refusal = error
+            if case .duplicateSPI = error { return (error.description, .duplicate) }
+            return (error.description, .tableFull)
         }
+        plane.book.begin(
+            entry, generation: plane.generations[Int(identifier.value)],
+            sendLimit: sent.addingClamped(plane.book.sizing.sendMinimum), receiveEdge: received,
+            receiveLimit: received.addingClamped(plane.book.sizing.receiveMinimum))
+        // Nothing is sent or taken before the numbers are in the store.
+        plane.grant(entry, send: sent, receive: received)
+        if let refusal = plane.open(entry, now) {
+            switch configuration.whenFull {
+            case .refuse:
+                plane.table.remove(entry)
+                return (refusal.description, .refused)
+            case .wait:
+                plane.waiting.append(entry)
+                outputs.append(.event(.refused(spi, refusal.description)))
+            }
+        }
+        if !configuration.rules.hold(.entryStored) { settle(entry, spi, origin: origin) }
+        entries.adding.append(
+            PendingEntry(
+                spi: spi, identifier: identifier, origin: origin, triedAt: 0, beganAt: now))
+        return nil
+    }
+
+    /// The entry is in the store: its numbers may be used, and whoever waits is told.
+    private mutating func settle(
+        _ entry: AssociationHandle, _ spi: SPI, origin: (node: NodeID, request: UInt64)?
+    ) {
+        let published = plane.book.published(entry)
+        plane.grant(entry, send: published.send, receive: published.receive)
+        if let origin {
+            answer(origin, .stored)
+        } else {
+            outputs.append(.event(.established(spi)))
+        }
+    }
+
+    // MARK: To the store
+
+    /// Sends what has no request under way, and gives up what nobody waits for any more.
+    mutating func retryEntries(_ now: UInt64) {
+        for place in entries.adding.indices
+        where entries.adding[place].request == nil
+            && now >= entries.adding[place].triedAt + Self.retryNanoseconds
+        {
+            putEntry(at: place, now)
+        }
+        for place in entries.clearing.indices
+        where entries.clearing[place].request == nil
+            && now >= entries.clearing[place].triedAt + Self.retryNanoseconds
+        {
+            entries.clearing[place].triedAt = now
+            let key = StoreKey.entry(
+                entries.clearing[place].identifier, entries.clearing[place].spi)
+            entries.clearing[place].request = client.submit(
+                .transaction(
+                    CoordinationTransaction(
+                        // Nothing that was set up since under the same SPI.
+                        conditions: [
+                            .init(
+                                key: key.text,
+                                modRevision: entries.clearing[place].revision)
+                        ], operations: [.delete(key: key.text)])),
+                nowNanoseconds: now)
+        }
+        // By number: an answer may come at once, and take one out.
+        let due = entries.foreign.filter { now >= $0.triedAt + Self.retryNanoseconds }
+        for number in due.map(\.number) {
+            guard let place = entries.foreign.firstIndex(where: { $0.number == number })
+            else { continue }
+            tellForeign(at: place, now)
+        }
+        for late in entries.foreign where now >= late.beganAt + Self.patienceNanoseconds {
+            refuse(late.spi, "the owner of its identifier does not answer: try again")
+        }
+        entries.foreign.removeAll { now >= $0.beganAt + Self.patienceNanoseconds }
+    }
+
+    private mutating func putEntry(at place: Int, _ now: UInt64) {
+        let pending = entries.adding[place]
+        guard let entry = plane.table.find(pending.spi) else { return }
+        entries.adding[place].triedAt = now
+        let published = plane.book.published(entry)
+        let tunnel = TunnelRecord(
+            identifier: pending.identifier,
+            generation: plane.generations[Int(pending.identifier.value)],
+            sendLimit: published.send, receiveLimit: published.receive,
+            inbound: plane.table.associations.association(of: entry),
+            outbound: plane.outboundAssociation(of: entry))
+        let key = StoreKey.entry(pending.identifier, pending.spi)
+        let plain = tunnel.encode()
+        let nonce = makeNonce()
+        let value = plain.withUnsafeBytes { seal.seal($0, key: key, nonce: nonce) }
+        entries.adding[place].request = client.submit(
+            .transaction(
+                CoordinationTransaction(
+                    conditions: [
+                        .init(key: StoreKey.allocation.text, modRevision: agreedRevision),
+                        .init(key: key.text, modRevision: 0),
+                    ],
+                    operations: [.put(key: key.text, value: value, lease: nil)])),
+            nowNanoseconds: now)
+    }
+
+    /// The store's answer to an entry. A conflict means another allocation, or an entry with this
+    /// SPI: the watch tells which, and then there is another try or none.
+    mutating func finishEntry(_ reply: CoordinationReply, _ request: UInt64, _ now: UInt64) {
+        if let place = entries.adding.firstIndex(where: { $0.request == request }) {
+            entries.adding[place].request = nil
+            entries.adding[place].triedAt = now
+            if case .committed(let revision) = reply {
+                noteStored(at: place, revision: revision)
+            }
+        } else if let place = entries.clearing.firstIndex(where: { $0.request == request }) {
+            entries.clearing[place].request = nil
+            switch reply {
+            case .committed, .conflict: entries.clearing.remove(at: place)
+            default: break
+            }
+        }
+    }
+
+    private mutating func noteStored(at place: Int, revision: UInt64) {
+        let pending = entries.adding.remove(at: place)
+        guard let entry = plane.table.find(pending.spi) else { return }
+        plane.book.noteStored(entry, revision: revision)
+        settle(entry, pending.spi, origin: pending.origin)
+    }
+
+    // MARK: From the store
+
+    /// An entry of the store (403). This node's own come back to it: then they surely are there.
+    mutating func learn(
+        _ tunnel: consuming TunnelRecord, _ spi: SPI, _ pair: CoordinationPair, _ now: UInt64
+    ) {
+        if let entry = plane.table.find(spi) {
+            let known = plane.book.storedRevision(entry)
+            if known == 0 || known == pair.modRevision {
+                if let place = entries.adding.firstIndex(where: { $0.spi == spi }) {
+                    noteStored(at: place, revision: pair.modRevision)
+                }
+                plane.book.noteStored(entry, revision: pair.modRevision)
+                return
+            }
+            // Cleared and set up again while this node was not looking.
+            drop(entry, now)
+        }
+        // Cleared here, and the store has not heard of it yet.
+        guard !entries.clearing.contains(where: { $0.spi == spi }) else { return }
+        let identifier = tunnel.identifier
+        let (generation, sendLimit) = (tunnel.generation, tunnel.sendLimit)
+        let receiveLimit = tunnel.receiveLimit
+        let edge = tunnel.inbound.parameters.firstSequence - 1
+        let entry: AssociationHandle
         do {
-            let entry = try table.insert(association, identifier: identifier)
-            if refusal != nil { waiting.append(entry) }
+            entry = try plane.insert(tunnel.inbound, tunnel.outbound, identifier)
         } catch {
-            if let session { try? card.close(session) }
-            throw error
+            outputs.append(.event(.tableRefused(spi, error.description)))
+            return
         }
-        return refusal
+        plane.book.begin(
+            entry, generation: generation, sendLimit: sendLimit, receiveEdge: edge,
+            receiveLimit: receiveLimit)
+        plane.book.noteStored(entry, revision: pair.modRevision)
+        let place = Int(identifier.value)
+        switch plane.roles[place] {
+        case .owned, .frozen:
+            plane.begin(entry, isExact: false)
+            if plane.open(entry, now) != nil { plane.waiting.append(entry) }
+            publishing.isWanted[place] = true
+        case .holding:
+            _ = plane.open(entry, now)
+        case .foreign, .loading:
+            break
+        }
     }
 
-    /// Adds an entry that another node communicated (403). If the entry is this node's, or will be
-    /// with the prepared allocation, it goes to the card too.
-    public mutating func learn(
-        _ association: borrowing SecurityAssociation, nowNanoseconds now: UInt64
-    ) throws(CommonTableError) {
-        let identifier = distribution.identifier(of: association.parameters.spi)
-        let entry = try table.insert(association, identifier: identifier)
-        let isGained = prepared.map { $0.allocation.owner(of: identifier) == node } ?? false
-        if owns(identifier) || isGained, load(entry, now) != nil { waiting.append(entry) }
-    }
+    // MARK: Clearing
 
-    /// Notes how far the owner of an association has come. A session of it that is loaded here but
-    /// not served yet follows.
-    public mutating func learn(_ checkpoint: SequenceCheckpoint) {
-        table.apply(checkpoint)
-        guard !owns(distribution.identifier(of: checkpoint.spi)),
-            let session = card.session(for: checkpoint.spi)
-        else { return }
-        try? card.apply(checkpoint, to: session)
-    }
-
-    /// Clears an inbound association from both tables, whoever owns it; false when it is unknown.
+    /// Clears a tunnel of this node: from card and table at once, and from the store, which tells
+    /// all others. False when this node does not own it.
     @discardableResult
-    public mutating func remove(_ spi: SPI, nowNanoseconds now: UInt64) -> Bool {
-        guard let entry = table.find(spi) else { return false }
-        if let session = card.session(for: spi) { try? card.close(session) }
-        table.remove(entry)
-        _ = loadWaiting(now)
+    public mutating func clear(_ spi: SPI, nowNanoseconds now: UInt64) -> Bool {
+        let identifier = distribution.identifier(of: spi)
+        guard plane.owns(identifier), let entry = plane.table.find(spi) else { return false }
+        let revision = plane.book.storedRevision(entry)
+        drop(entry, now)
+        entries.adding.removeAll { $0.spi == spi }
+        if configuration.rules.hold(.clearingTold) {
+            entries.clearing.append(
+                PendingClearing(
+                    spi: spi, identifier: identifier, revision: revision, triedAt: 0))
+            retryEntries(now)
+        }
+        pump(now)
         return true
     }
 
-    /// How far this node has come with one of its sessions; nil when the card has none.
-    public borrowing func checkpoint(of spi: SPI) -> SequenceCheckpoint? {
-        card.session(for: spi).flatMap { try? card.checkpoint(of: $0) }
+    /// Takes a tunnel out of both tables.
+    mutating func drop(_ entry: AssociationHandle, _ now: UInt64) {
+        plane.close(entry)
+        plane.table.remove(entry)
+        plane.openWaiting(now)
     }
 
-    /// How far this node has come with all sessions of some identifiers: what a planned move hands
-    /// over before the switch.
-    public borrowing func checkpoints(
-        of identifiers: [DistributionIdentifier]
-    ) -> [SequenceCheckpoint] {
-        identifiers.flatMap { table.entries(of: $0) }.compactMap { entry in
-            checkpoint(of: table.status(of: entry).spi)
-        }
-    }
-
-    /// Gives every entry, with its keys and its latest state, to a joining node's common table.
-    public borrowing func snapshot(to other: inout Gateway) throws(CommonTableError) {
-        for entry in table.entries() {
-            let association = table.associations.association(of: entry)
-            let spi = association.parameters.spi
-            try other.learn(association, nowNanoseconds: 0)
-            other.learn(checkpoint(of: spi) ?? table.associations.checkpoint(of: entry))
-        }
-    }
-
-    // MARK: Fig. 6B
-
-    /// Receives a reallocation (610): finds the entries of gained identifiers in the common table
-    /// (611, 612) and loads them into the card (613). Nothing is served by it yet.
-    ///
-    /// Throws when the allocation is not newer than the one in force, or contradicts it. A node
-    /// that neither gains nor loses has nothing to do but to switch (617).
-    public mutating func prepare(
-        _ next: Allocation, nowNanoseconds now: UInt64
-    ) throws(ClusterError) -> ReallocationReport {
-        let reallocation = try Reallocation(of: node, from: allocation, to: next)
-        abandonPrepared(for: next)
-        var report = ReallocationReport(
-            epoch: next.epoch, node: node, gained: reallocation.gained.count,
-            lost: reallocation.lost.count)
-        prepared = (next, reallocation)
-        if reallocation.isUnchanged { return report }
-        // Tunnels in use come first: where the card is too small, none of them loses its place to
-        // one that never found any.
-        let entries = reallocation.gained.flatMap { table.entries(of: $0) }
-        for isInUse in [true, false] {
-            for entry in entries where (table.status(of: entry).packets > 0) == isInUse {
-                renew(entry)
-                if let refusal = load(entry, now) {
-                    waiting.append(entry)
-                    report.refusals.append(
-                        EntryRefusal(
-                            spi: table.status(of: entry).spi, reason: refusal.description))
-                } else {
-                    report.loaded += 1
-                }
+    /// What this node lost before the store had it was never promised to anyone.
+    mutating func abandonEntries(
+        of lost: [DistributionIdentifier], keptBy allocation: Allocation
+    ) {
+        let gone = lost.filter { allocation.owner(of: $0) != node }
+        guard !gone.isEmpty else { return }
+        for pending in entries.adding where gone.contains(pending.identifier) {
+            guard let entry = plane.table.find(pending.spi) else { continue }
+            plane.close(entry)
+            plane.table.remove(entry)
+            if let origin = pending.origin {
+                tell(
+                    .foreignEntryAnswer(
+                        ForeignEntryAnswer(request: origin.request, code: .notOwner)),
+                    to: origin.node)
+            } else {
+                refuse(pending.spi, "its identifier moved to another node: try again")
             }
         }
-        return report
-    }
-
-    /// A newer allocation comes before the prepared one was switched to: what had been loaded for
-    /// it and is not this node's now goes again.
-    private mutating func abandonPrepared(for next: Allocation) {
-        guard let (_, reallocation) = prepared else { return }
-        for identifier in reallocation.gained
-        where !owns(identifier) && next.owner(of: identifier) != node {
-            _ = closeSessions(of: identifier)
-        }
-    }
-
-    /// Closes the sessions of one identifier, and says how many there were.
-    private mutating func closeSessions(of identifier: DistributionIdentifier) -> Int {
-        var closed = 0
-        for entry in table.entries(of: identifier) {
-            guard let session = card.session(for: table.status(of: entry).spi) else { continue }
-            try? card.close(session)
-            closed += 1
-        }
-        return closed
-    }
-
-    /// Switches the owner filter to the prepared allocation: gained identifiers are served, lost
-    /// ones are not. Precondition: `prepare` came before.
-    public mutating func switchOver() {
-        guard let prepared else { preconditionFailure("prepare comes before switchOver") }
-        serve(prepared.allocation)
-    }
-
-    /// Clears the sessions of lost identifiers from the card (614…616) and uses the room for
-    /// entries that had found none. Precondition: `switchOver` came before.
-    public mutating func clearLost(_ report: inout ReallocationReport, nowNanoseconds now: UInt64) {
-        guard let (next, reallocation) = prepared, allocation == next else {
-            preconditionFailure("switchOver comes before clearLost")
-        }
-        prepared = nil
-        for identifier in reallocation.lost where !owns(identifier) {
-            report.cleared += closeSessions(of: identifier)
-        }
-        report.loaded += loadWaiting(now)
-        report.refusals.removeAll { card.session(for: $0.spi) != nil }
-    }
-
-    /// An identifier that is lost and gained at once (a renewed generation): the session goes, with
-    /// its state kept, so that it is opened again under the new generation.
-    private mutating func renew(_ entry: AssociationHandle) {
-        guard let session = card.session(for: table.status(of: entry).spi) else { return }
-        if let checkpoint = try? card.checkpoint(of: session) { table.apply(checkpoint) }
-        try? card.close(session)
-    }
-
-    /// Copies an entry to the card under the generation of its identifier; nil: it is there.
-    mutating func load(_ entry: AssociationHandle, _ now: UInt64) -> CardError? {
-        guard let current = prepared?.allocation ?? allocation else {
-            preconditionFailure("no allocation is in force")
-        }
-        let identifier = DistributionIdentifier(table.status(of: entry).distributionIdentifier)
-        do {
-            _ = try card.open(
-                copying: entry, from: table.associations,
-                ivGeneration: current.generation(of: identifier), nowNanoseconds: now)
-            return nil
-        } catch {
-            return error
-        }
-    }
-
-    /// Tries the entries that found the card full; those that are no longer owned are forgotten.
-    private mutating func loadWaiting(_ now: UInt64) -> Int {
-        var loaded = 0
-        var still: [AssociationHandle] = []
-        for entry in waiting where table.associations.isCurrent(entry) {
-            let status = table.status(of: entry)
-            guard owns(DistributionIdentifier(status.distributionIdentifier)),
-                card.session(for: status.spi) == nil
-            else { continue }
-            if load(entry, now) == nil { loaded += 1 } else { still.append(entry) }
-        }
-        waiting = still
-        return loaded
+        entries.adding.removeAll { gone.contains($0.identifier) }
     }
 }

@@ -1,53 +1,125 @@
-// One node of the cluster as a value (patent Fig. 7): card store 704, common table 708, own
-// distribution identifiers 712. Packets, associations, allocations and time come in as arguments;
-// verdicts, entries to communicate and reports go out. It has no clock, no socket and no thread.
+// One node of the cluster as a value: data plane, HA link, store, membership, and what they decide
+// together. Packets, datagrams, answers and time come in as arguments; verdicts and outputs go out.
+// It has no clock, no socket and no thread: the simulator and the edge run the same value.
 
 public import Cluster
 public import Crypto
 public import CryptoCardSim
 public import ESP
-import Wire
+package import Wire
 
-/// A node: distributor, crypto card and common table.
+/// A node.
+///
+/// After every call that may change something, the caller takes the outputs and carries them out,
+/// and calls `tick` no later than `nextDeadline`. All times are of one monotonic clock of the node,
+/// in nanoseconds; only `packetTime` is of a clock that all nodes share, for lifetimes.
 public struct Gateway: ~Copyable {
     /// The most packets of one batch.
     public static let batchMaximum = 64
 
-    /// Who this is.
-    public let node: NodeID
-    /// How packets become identifiers.
-    public let distribution: Distribution
-    /// The allocation in force; nil before the first.
-    public private(set) var allocation: Allocation?
-    /// What it did.
-    public private(set) var counters = GatewayCounters()
+    /// What it is made of.
+    public let configuration: GatewayConfiguration
+    /// This process of the node; drawn at random when it began.
+    public let incarnation: UInt64
 
-    var card: CryptoCard
-    var table: CommonTable
-    /// One flag per identifier: the owner filter.
-    private var owned: [Bool]
-    /// The allocation whose gained identifiers are loaded but not yet served.
-    var prepared: (allocation: Allocation, reallocation: Reallocation)?
-    /// Owned entries that found the card full, to be tried again when sessions close.
-    var waiting: [AssociationHandle] = []
-    private let batch: UnsafeMutableBufferPointer<PacketDescriptor>
+    var plane: DataPlane
+    var link: HALink
+    let seal: RecordSeal
+    var membership: Membership
+    var client: CoordinationClient
+    var random: any RandomNumberGenerator & Sendable
+    var outputs: [GatewayOutput] = []
 
-    /// A node that owns nothing yet.
-    public init(_ configuration: GatewayConfiguration, library: CryptoLibrary) {
-        node = configuration.node
-        distribution = configuration.distribution
-        let catalogue = AssociationCatalogue()
-        card = CryptoCard(
-            capacity: configuration.cardCapacity, library: library, catalogue: catalogue,
-            keyedContexts: configuration.keyedContexts, timing: configuration.cardTiming)
-        table = CommonTable(
-            capacity: configuration.tableCapacity,
-            identifierCount: configuration.distribution.identifierCount, catalogue: catalogue)
-        owned = Array(repeating: false, count: configuration.distribution.identifierCount)
-        batch = .allocate(capacity: Self.batchMaximum)
+    /// The allocation in force, with its plans.
+    var record: AllocationRecord?
+    /// The store's revision of the record in force.
+    var agreedRevision: UInt64 = 0
+    /// The store's revision of what it holds as the record, believed or not.
+    var recordRevision: UInt64 = 0
+    /// By identifier: owned by a former life of this node, and not served by this one.
+    var isStale: [Bool]
+    var memberKeys = MemberKeys()
+    var weights: [NodeID: UInt16] = [:]
+    /// Whether everything in the store was read at least once, and since when.
+    var completeSince: UInt64?
+
+    /// The store held a record when this process began.
+    var hadRecordAtStart = false
+    /// Another process has the node's key.
+    var isReplaced = false
+
+    var decision: Decision?
+    /// A decision for this epoch has an unknown outcome: it may still come true.
+    var unresolvedEpoch: UInt64?
+    var nextDecisionAt: UInt64 = 0
+    /// When others were last told that this node decides nothing.
+    var promisedAt: UInt64 = 0
+    var removableSince: UInt64?
+
+    var tickedAt: UInt64 = 0
+    var reports: [ReallocationReport] = []
+    var loadingQueue: [DistributionIdentifier] = []
+    var moves: PlannedMoves
+    var entries = PendingEntries()
+    var publishing: Publishing
+
+    /// A node that owns nothing yet, and asks the store at once.
+    public init(
+        _ configuration: GatewayConfiguration, library: CryptoLibrary,
+        secret: borrowing ClusterSecret, random: consuming any RandomNumberGenerator & Sendable,
+        nowNanoseconds now: UInt64
+    ) throws(CryptoError) {
+        var random = random
+        let incarnation = random.next() | 1
+        let seal = try RecordSeal(secret)
+        let key = StoreKey.member(configuration.node)
+        let value = Self.sealed(MemberRecord(incarnation: incarnation).encode(), key, seal, &random)
+        let count = configuration.distribution.identifierCount
+        self.configuration = configuration
+        self.incarnation = incarnation
+        self.seal = seal
+        plane = DataPlane(configuration, library: library)
+        link = HALink(node: configuration.node, incarnation: incarnation, secret: secret)
+        membership = Membership(
+            node: configuration.node, timing: configuration.timing, nowNanoseconds: now)
+        membership.rules = configuration.rules
+        client = CoordinationClient(
+            memberKey: key.text, memberValue: value, timing: configuration.timing,
+            nowNanoseconds: now)
+        client.rules = configuration.rules
+        isStale = Array(repeating: false, count: count)
+        moves = PlannedMoves(identifierCount: count)
+        publishing = Publishing(identifierCount: count)
+        self.random = random
+        pump(now)
     }
 
-    deinit { batch.deallocate() }
+    // MARK: Who and what
+
+    /// Who this is.
+    public var node: NodeID { configuration.node }
+    /// How packets become identifiers.
+    public var distribution: Distribution { configuration.distribution }
+    /// The allocation in force; nil before the first.
+    public var allocation: Allocation? { record?.allocation }
+    /// What it did.
+    public var counters: GatewayCounters { plane.counters }
+    /// What the HA link took and refused.
+    public var linkCounters: HALinkCounters { link.counters }
+    /// What the card counted.
+    public var cardCounters: CardCounters { plane.card.counters }
+    /// Sessions of the card now: up to two for each tunnel.
+    public var sessionCount: Int { plane.card.count }
+    /// Tunnels of the common table now.
+    public var entryCount: Int { plane.table.count }
+    /// Until when it may serve.
+    public var servingUntilNanoseconds: UInt64 { plane.servingUntil }
+
+    /// True when this node handles the identifier's packets, as far as its right to serve lasts.
+    public func owns(_ identifier: DistributionIdentifier) -> Bool { plane.owns(identifier) }
+
+    /// Makes the card fail.
+    public mutating func inject(_ fault: CardFault) { plane.card.inject(fault) }
 
     // MARK: Packets
 
@@ -57,136 +129,164 @@ public struct Gateway: ~Copyable {
     /// Precondition: at most `batchMaximum` packets, and as many places for verdicts.
     public mutating func receive(
         _ packets: UnsafeMutableBufferPointer<PacketDescriptor>,
-        verdicts: UnsafeMutableBufferPointer<PacketVerdict>, nowNanoseconds now: UInt64
+        verdicts: UnsafeMutableBufferPointer<PacketVerdict>, nowNanoseconds now: UInt64,
+        packetTime: UInt64? = nil
     ) {
         precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
-        var count = 0
-        for index in packets.indices {
-            verdicts[index] = distribute(&packets[index])
-            if verdicts[index] == .delivered {
-                batch.initializeElement(at: count, to: packets[index])
-                count += 1
-            }
-        }
-        let mine = UnsafeMutableBufferPointer(rebasing: batch[..<count])
-        card.receive(mine, nowNanoseconds: now)
-        var next = 0
-        for index in packets.indices where verdicts[index] == .delivered {
-            packets[index] = mine[next]
-            next += 1
-            if packets[index].drop == .unknownSPI {
-                packets[index].drop = explainMiss(packets[index], now)
-            }
-            if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
-            if packets[index].events.contains(.softLifetime) { counters.softLifetimes += 1 }
-            noteProgress(packets[index])
-        }
-        for index in packets.indices { tally(verdicts[index]) }
+        plane.receive(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
     }
 
-    /// Classifies a packet and applies the owner filter; `delivered` means: for the card.
-    private func distribute(_ packet: inout PacketDescriptor) -> PacketVerdict {
-        guard let base = packet.packet.baseAddress else { return .other }
-        switch OuterPacket.classify(at: base, count: packet.length) {
-        case .esp(let location):
-            guard owns(distribution.identifier(of: location.spi)) else { return .foreign }
-            if location.spi.isReserved { return .dropped(.reservedSPI) }
-            packet.location = location
-            packet.drop = nil
-            packet.events = []
-            return .delivered
-        case .ike(let header):
-            let identifier = distribution.identifier(ofInitiatorCookie: header.initiatorCookie)
-            return owns(identifier) ? .ike : .foreign
-        case .natKeepalive:
-            return .natKeepalive
-        case .other:
-            return .other
-        case .fragment:
-            return ownsUnassigned ? .dropped(.fragment) : .foreign
-        case .malformed(let error):
-            return ownsUnassigned
-                ? .dropped(error == .truncated ? .truncated : .malformed) : .foreign
-        }
+    /// Handles packets from the protected side in place: those whose tunnels are its own. A
+    /// descriptor needs `ESPOverhead` around its packet.
+    ///
+    /// Precondition: at most `batchMaximum` packets, and as many places for verdicts.
+    public mutating func send(
+        _ packets: UnsafeMutableBufferPointer<PacketDescriptor>,
+        verdicts: UnsafeMutableBufferPointer<PacketVerdict>, nowNanoseconds now: UInt64,
+        packetTime: UInt64? = nil
+    ) {
+        precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
+        plane.send(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
     }
 
-    /// Packets whose identifier can't be read belong to the owner of identifier 0, so that exactly
-    /// one node counts them.
-    private var ownsUnassigned: Bool { owns(DistributionIdentifier(0)) }
+    // MARK: Input and output
 
-    /// True when this node serves the identifier now.
-    public func owns(_ identifier: DistributionIdentifier) -> Bool {
-        owned[Int(identifier.value)]
+    /// Takes a datagram of the HA link, whoever sent it.
+    public mutating func receive(
+        datagram: UnsafeRawBufferPointer, nowNanoseconds now: UInt64
+    ) {
+        guard let (peer, message) = link.open(datagram) else { return }
+        handle(message, from: peer, now)
+        pump(now)
     }
 
-    private mutating func tally(_ verdict: PacketVerdict) {
-        switch verdict {
-        case .delivered: counters.delivered += 1
-        case .dropped(let reason): counters.drops[reason] += 1
-        case .foreign: counters.foreign += 1
-        case .ike: counters.ike += 1
-        case .natKeepalive, .other: break
-        }
+    /// Takes the store's answer to a request.
+    public mutating func receive(
+        _ reply: CoordinationReply, to request: UInt64, nowNanoseconds now: UInt64
+    ) {
+        handle(client.receive(reply, to: request, nowNanoseconds: now), now)
+        pump(now)
     }
 
-    /// The node's own entry follows the card, so that a session which the card loses is loaded
-    /// again with the window it had, and never accepts a packet twice.
-    private mutating func noteProgress(_ packet: PacketDescriptor) {
-        guard let location = packet.location, packet.drop != .unknownSPI,
-            let session = card.session(for: location.spi), let entry = table.find(location.spi)
-        else { return }
-        table.updateStates { associations in
-            try? card.copyState(of: session, to: entry, in: &associations)
-        }
+    /// Takes changes that a watch of the store delivers, in order. `watch` is the number of the
+    /// request that began it.
+    public mutating func receive(
+        _ changes: [CoordinationChange], ofWatch watch: UInt64, nowNanoseconds now: UInt64
+    ) {
+        handle(client.receive(changes, ofWatch: watch), now)
+        pump(now)
     }
 
-    /// Why the card had no session for an owned packet. A session that the card lost is loaded
-    /// again, so that the next packet finds it.
-    private mutating func explainMiss(
-        _ packet: PacketDescriptor, _ now: UInt64
-    ) -> DropReason {
-        guard let location = packet.location, let entry = table.find(location.spi) else {
-            return .unknownSPI
-        }
-        switch load(entry, now) {
-        // A duplicate: an earlier packet of the batch had it loaded.
-        case nil, .duplicateSPI: return .sessionLost
-        case .stalled: return .cardStalled
-        default: return .cardFull
-        }
+    /// A watch broke; changes may have been missed.
+    public mutating func loseWatch(_ watch: UInt64, nowNanoseconds now: UInt64) {
+        client.loseWatch(watch, nowNanoseconds: now)
+        pump(now)
     }
 
-    // MARK: Sizes and state
+    /// Takes what is to be done.
+    public mutating func takeOutputs() -> [GatewayOutput] {
+        defer { outputs.removeAll(keepingCapacity: true) }
+        return outputs
+    }
 
-    /// Sessions of the card now.
-    public var sessionCount: Int { card.count }
+    /// Does what is due.
+    public mutating func tick(nowNanoseconds now: UInt64) {
+        // After a stop, what the others sent meanwhile is read first.
+        let heartbeat = configuration.timing.heartbeatNanoseconds
+        if now > tickedAt + 2 * heartbeat { membership.excuse(until: now + heartbeat) }
+        tickedAt = now
+        handle(client.tick(nowNanoseconds: now), now)
+        sendHeartbeats(now)
+        loadSome(now)
+        stepMoves(now)
+        visitIdentifiers(now)
+        retryEntries(now)
+        pump(now)
+    }
 
-    /// Entries of the common table now.
-    public var entryCount: Int { table.count }
+    /// When `tick` has something to do.
+    public func nextDeadline(nowNanoseconds now: UInt64) -> UInt64 {
+        if !loadingQueue.isEmpty { return now }
+        var deadline = min(membership.nextHeartbeatNanoseconds, client.nextDeadline)
+        if let suspicion = membership.nextSuspicion(nowNanoseconds: now) {
+            deadline = min(deadline, suspicion)
+        }
+        return min(deadline, moves.nextDeadline(configuration.timing))
+    }
 
-    /// What the card counted.
-    public var cardCounters: CardCounters { card.counters }
+    /// Decides what is to be decided, and hands requests out.
+    mutating func pump(_ now: UInt64) {
+        plane.servingUntil = servingUntil(now)
+        decide(now)
+        for (id, request) in client.takeRequests() { outputs.append(.request(id: id, request)) }
+    }
+
+    // MARK: The right to serve
+
+    /// docs/decisions/0010: enough members vouch for this node and the store keeps its key; or all
+    /// other members have promised to decide nothing.
+    func servingUntil(_ now: UInt64) -> UInt64 {
+        let session = configuration.rules.hold(.sessionAwaited) ? client.sessionUntil : .max
+        let regular = min(membership.votedUntil, session)
+        // A decision of this node's own may have made a member that has promised nothing.
+        let isUndecided = decision != nil || unresolvedEpoch == membership.epoch
+        let promised = isUndecided ? 0 : membership.promisedUntil
+        // Beyond its lease an owner depends on the promises alone.
+        if publishing.isAllowed.contains(true) { return promised }
+        return max(regular, promised)
+    }
+
+    // MARK: For checkers
 
     /// The SPIs of the card's inbound sessions, ascending.
-    borrowing func sessionSPIs() -> [SPI] {
-        card.handles().compactMap { try? card.status(of: $0).spi }.sorted()
+    package borrowing func sessionSPIs() -> [SPI] {
+        plane.card.handles().compactMap { handle in
+            guard let status = try? plane.card.status(of: handle), status.direction == .inbound
+            else { return nil }
+            return status.spi
+        }.sorted()
     }
 
-    /// Makes the card fail.
-    public mutating func inject(_ fault: CardFault) { card.inject(fault) }
-
-    /// The card's session for an SPI.
-    borrowing func session(for spi: SPI) -> CardHandle? { card.session(for: spi) }
-
-    /// Refusals of the session with this SPI; nil when the card has none.
-    borrowing func drops(of spi: SPI) -> DropCounters? {
-        card.session(for: spi).flatMap { try? card.drops(of: $0) }
+    /// The SPIs of the common table's tunnels, ascending.
+    package borrowing func tableSPIs() -> [SPI] {
+        plane.table.entries().map { plane.table.status(of: $0).spi }.sorted()
     }
 
-    mutating func serve(_ next: Allocation) {
-        for identifier in next.owners.indices {
-            owned[identifier] = next.owners[identifier] == node
+    /// True when the tunnel's packets would be handled here if the card had room.
+    package borrowing func isWaiting(_ spi: SPI) -> Bool {
+        guard let entry = plane.table.find(spi) else { return false }
+        return plane.waiting.contains(entry)
+    }
+
+    /// True while the node handles packets of the identifier, by its own clock.
+    package func serves(_ identifier: DistributionIdentifier, nowNanoseconds now: UInt64) -> Bool {
+        now < plane.servingUntil && plane.owns(identifier)
+    }
+
+    /// True when the identifier's entries are on the card.
+    package func isLoaded(_ identifier: DistributionIdentifier) -> Bool {
+        plane.roles[Int(identifier.value)] == .owned
+    }
+
+    /// Packets held now.
+    package var heldCount: UInt64 { UInt64(plane.held.packets.count) }
+
+    /// True while packets of the identifier are held for a planned move.
+    package func isHolding(_ identifier: DistributionIdentifier) -> Bool {
+        let role = plane.roles[Int(identifier.value)]
+        return role == .holding || role == .frozen
+    }
+
+    static func sealed(
+        _ plain: [UInt8], _ key: StoreKey, _ seal: borrowing RecordSeal,
+        _ random: inout any RandomNumberGenerator & Sendable
+    ) -> [UInt8] {
+        var nonce: [UInt8] = []
+        for _ in 0..<3 {
+            withUnsafeBytes(of: UInt32.random(in: 0 ... .max, using: &random)) {
+                nonce.append(contentsOf: $0)
+            }
         }
-        allocation = next
+        return plain.withUnsafeBytes { seal.seal($0, key: key, nonce: nonce) }
     }
 }

@@ -1,8 +1,10 @@
 // Crash and join of the in-process cluster (patent Fig. 6A, 606 and 607; Fig. 6B on every node).
+// The nodes find out, decide and move by themselves; here it is awaited and summed up.
 
 public import Cluster
 public import CryptoCardSim
 import ESP
+import Wire
 
 /// What a reallocation did, in the whole cluster.
 public struct ReallocationSummary: Sendable {
@@ -18,7 +20,8 @@ public struct ReallocationSummary: Sendable {
     public let cause: Cause
     /// Who died or joined.
     public let node: NodeID
-    /// The epoch that took force.
+    /// Counts the reallocations, from 1 for the founding. The record in the store may count more
+    /// steps: a join takes several.
     public let epoch: UInt64
     /// Identifiers that changed their owner.
     public let moves: [Reallocation.Move]
@@ -45,48 +48,45 @@ public struct NodeSummary: Sendable {
 }
 
 extension InProcessCluster {
-    /// A node dies at once: its card, its keys and its counters are gone. The survivors take its
-    /// identifiers over. Throws when it is not alive, or is the last one.
+    /// A node dies at once: its card, its keys and its counters are gone. The survivors notice that
+    /// its heartbeats have ended, and take its identifiers over. Throws when it is not alive, or
+    /// is the last one.
+    ///
+    /// `now` is not of the cluster's clock and stands for nothing but itself.
     public func fail(
         _ node: NodeID, nowNanoseconds now: UInt64
     ) throws(InProcessClusterError) -> ReallocationSummary {
-        guard let index = members.firstIndex(where: { $0.gateway.node == node }) else {
-            throw .unknownNode(node)
-        }
-        let next: Allocation
+        guard let index = place(of: node) else { throw .unknownNode(node) }
         do {
-            next = try allocation.removing(node)
+            _ = try allocation.removing(node)
         } catch {
             throw .allocation(error)
         }
         departed.append(summary(of: members[index], isAlive: false))
         members.remove(at: index)
-        return try reallocate(to: next, cause: .fail, node: node, now)
+        return try reallocate(.fail, node)
     }
 
-    /// A node comes up with empty tables: it takes a snapshot of the common table, and only then
-    /// its share of the identifiers, whose owners hand over their counters before the switch.
-    /// Throws when a live node has the number.
+    /// A node comes up with empty tables: it reads the common table from the store, is welcomed,
+    /// and takes its share of the identifiers over as their owners let go of them. Throws when a
+    /// live node has the number.
+    ///
+    /// `now` is not of the cluster's clock and stands for nothing but itself.
     public func join(
         _ node: NodeID, nowNanoseconds now: UInt64
     ) throws(InProcessClusterError) -> ReallocationSummary {
-        let next: Allocation
         do {
-            next = try allocation.adding(node)
+            _ = try allocation.adding(node)
         } catch {
             throw .allocation(error)
         }
-        let joiner = makeMember(node)
-        if let teacher = members.first {
-            do {
-                try teacher.gateway.snapshot(to: &joiner.gateway)
-            } catch {
-                throw .table(error)
-            }
-        }
-        members.append(joiner)
-        members.sort { $0.gateway.node < $1.gateway.node }
-        return try reallocate(to: next, cause: .join, node: node, now)
+        let joiner = try makeMember(node)
+        let place = members.firstIndex { $0.node > node } ?? members.endIndex
+        members.insert(joiner, at: place)
+        let summary = try reallocate(.join, node)
+        for member in members { member.gateway.checkpointAll() }
+        carry()
+        return summary
     }
 
     /// All live nodes, by number.
@@ -94,45 +94,62 @@ extension InProcessCluster {
 
     private func summary(of member: Member, isAlive: Bool) -> NodeSummary {
         NodeSummary(
-            node: member.gateway.node, isAlive: isAlive,
-            identifiers: allocation.identifiers(of: member.gateway.node).count,
+            node: member.node, isAlive: isAlive,
+            identifiers: allocation.identifiers(of: member.node).count,
             sessions: member.gateway.sessionCount, entries: member.gateway.entryCount,
             counters: member.gateway.counters, card: member.gateway.cardCounters)
     }
 
-    /// The order that loses nothing: counters are handed over, all gaining nodes load, all filters
-    /// switch, the losing nodes clear.
+    /// Waits until the nodes have drawn all conclusions from what happened to `node`.
     private func reallocate(
-        to next: Allocation, cause: ReallocationSummary.Cause, node: NodeID, _ now: UInt64
+        _ cause: ReallocationSummary.Cause, _ node: NodeID
     ) throws(InProcessClusterError) -> ReallocationSummary {
+        let before = allocation
+        let nodes = nodes
+        news = []
+        try settle { members in
+            members.allSatisfy { $0.gateway.allocation?.nodes == nodes }
+        }
+        try takeAllocation()
+        reallocations += 1
+        let moves: [Reallocation.Move]
         do {
-            let moves = try Reallocation.moves(from: allocation, to: next)
-            let moving = moves.map(\.identifier)
-            handOver(moving)
-            var reports: [ReallocationReport] = []
-            for member in members {
-                reports.append(try member.gateway.prepare(next, nowNanoseconds: now))
-            }
-            // Once more: what the old owners accepted while the new ones loaded.
-            handOver(moving)
-            for member in members { member.gateway.switchOver() }
-            for (index, member) in members.enumerated() {
-                member.gateway.clearLost(&reports[index], nowNanoseconds: now)
-            }
-            allocation = next
-            return ReallocationSummary(
-                cause: cause, node: node, epoch: next.epoch, moves: moves, reports: reports)
+            moves = try Reallocation.moves(from: before, to: allocation)
         } catch {
             throw .allocation(error)
         }
+        let reports = members.map { report(of: $0, moves) }
+        return ReallocationSummary(
+            cause: cause, node: node, epoch: reallocations, moves: moves, reports: reports)
     }
 
-    /// The owners' counters of identifiers that are about to move go to every node.
-    private func handOver(_ identifiers: [DistributionIdentifier]) {
-        for owner in members {
-            for checkpoint in owner.gateway.checkpoints(of: identifiers) {
-                for member in members { member.gateway.learn(checkpoint) }
-            }
+    /// All that one node did in the steps of one reallocation.
+    private func report(
+        of member: Member, _ moves: [Reallocation.Move]
+    ) -> ReallocationReport {
+        let node = member.node
+        var sum = ReallocationReport(
+            epoch: reallocations, node: node, gained: moves.count { $0.to == node },
+            lost: moves.count { $0.from == node })
+        var isRefused = false
+        for case .reallocated(let step) in news where step.node == node {
+            sum.loaded += step.loaded
+            sum.cleared += step.cleared
+            isRefused = isRefused || !step.refusals.isEmpty
         }
+        guard isRefused else { return sum }
+        (sum.loaded, sum.refusals) = member.gateway.placeAgain(
+            gained(by: node, moves), nowNanoseconds: clock)
+        return sum
+    }
+
+    /// The tunnels that a node gained, by identifier, the latest first.
+    private func gained(by node: NodeID, _ moves: [Reallocation.Move]) -> [SPI] {
+        guard let distribution = members.first?.gateway.distribution else { return [] }
+        var chains: [[SPI]] = Array(repeating: [], count: allocation.identifierCount)
+        for spi in tunnels.reversed() {
+            chains[Int(distribution.identifier(of: spi).value)].append(spi)
+        }
+        return moves.filter { $0.to == node }.flatMap { chains[Int($0.identifier.value)] }
     }
 }

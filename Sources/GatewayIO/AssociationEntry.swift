@@ -69,6 +69,8 @@ public struct AssociationEntry {
             case .dscp: ("dscp", .outOfRange)
             case .hopLimitZero: ("hop_limit", .outOfRange)
             case .tfcNeedsTunnelMode: ("tfc_bytes", .contradiction)
+            case .sourceSelectors: ("ts_src", .outOfRange)
+            case .destinationSelectors: ("ts_dst", .outOfRange)
             }
         return FieldError(code, "\(place).\(field)", "\(error)")
     }

@@ -1,6 +1,7 @@
 // `spindle bench`: what this machine does, in ratios that hold wherever it runs.
 
 import ArgumentParser
+import SimKit
 
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -91,10 +92,17 @@ struct BenchLookupCommand: ParsableCommand {
     @Flag(help: "Print one JSON object instead of tables.")
     var json = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Draw the patent's Fig. 3 with these figures: lookup.html in this folder.",
+            valueName: "folder"))
+    var report: String?
+
     func validate() throws {
         guard (1...100_000).contains(rounds) else {
             throw ValidationError("--rounds must be from 1 to 100000")
         }
+        if report == "" { throw ValidationError("--report needs the name of a folder") }
     }
 
     private struct Report: Encodable {
@@ -103,16 +111,19 @@ struct BenchLookupCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let report { try makeFolder(report) }
         let load = try LookupBench.load(
             tableEntries: 1_000_000, cardSessions: 100_000, seed: seed)
-        let rows = try LookupBench.sizes.map {
+        let sizes = report == nil ? LookupBench.sizes : LookupBench.sizesToDraw
+        let rows = try sizes.map {
             try LookupBench.search(
                 entries: $0.entries, patent: $0.patent, rounds: rounds, seed: seed)
         }
-        let report = Report(lookups: rows, loads: [load.card, load.table])
-        if json { return try printJSON(report) }
+        let result = Report(lookups: rows, loads: [load.card, load.table])
+        if let report { try draw(rows, in: report) }
+        if json { return try printJSON(result) }
         var searches = TextTable("sessions", "ns", "patent ns", "ratio")
-        for row in report.lookups {
+        for row in result.lookups {
             searches.add(
                 "\(row.entries)", tenth(row.nanoseconds),
                 row.patentNanoseconds.map(ns) ?? "–",
@@ -121,7 +132,7 @@ struct BenchLookupCommand: ParsableCommand {
         print("One search in a card, medians of \(rounds) rounds")
         searches.lines().forEach { print($0) }
         var loads = TextTable("store", "SAs", "ms", "ns each", "bytes each")
-        for row in report.loads {
+        for row in result.loads {
             loads.add(
                 row.store, "\(row.associations)", tenth(row.milliseconds),
                 ns(row.milliseconds * 1e6 / Double(row.associations)),
@@ -129,6 +140,17 @@ struct BenchLookupCommand: ParsableCommand {
         }
         print("\nFilling")
         loads.lines().forEach { print($0) }
+    }
+
+    private func draw(_ rows: [LookupRow], in folder: String) throws {
+        let points = rows.map {
+            LookupFigure.Point(entries: $0.entries, nanoseconds: max($0.nanoseconds, 0.1))
+        }
+        let figure = LookupFigure(
+            measured: points,
+            command: "spindle bench lookup --rounds \(rounds) --seed \(seed) --report FOLDER")
+        let path = try writePage(figure.html(), "lookup.html", in: folder)
+        if !json { print("Figure: \(path)") }
     }
 }
 

@@ -32,6 +32,12 @@ enum LookupBench {
         (30_000, 2576), (90_000, 8718), (1_000_000, nil),
     ]
 
+    /// More points, for a line that shows its bends: from the first cache to main memory.
+    static let sizesToDraw: [(entries: Int, patent: Double?)] = [
+        (1000, nil), (3000, nil), (10_000, nil), (30_000, 2576), (90_000, 8718), (300_000, nil),
+        (1_000_000, nil),
+    ]
+
     /// The median over `rounds` rounds.
     static func search(
         entries: Int, patent: Double?, rounds: Int, seed: UInt64

@@ -153,7 +153,7 @@ final class ReplaySession {
             report.packets.ike += 1
             if case .ike(let header) = kind { note(header, outcome.node) }
         case .natKeepalive: report.packets.natKeepalive += 1
-        case .other, .foreign: report.packets.other += 1
+        case .other, .foreign, .held: report.packets.other += 1
         case .dropped(let reason):
             report.packets.esp += 1
             report.dropped[reason.name, default: 0] += 1

@@ -12,7 +12,8 @@ struct SpindleCommand: ParsableCommand {
             a node in the middle) or `spindle verify` (known answers of RFCs, NIST and Wycheproof).
             """,
         subcommands: [
-            ReplayCommand.self, SealCommand.self, VerifyCommand.self, BenchCommand.self,
+            ReplayCommand.self, SealCommand.self, VerifyCommand.self, SimulateCommand.self,
+            BenchCommand.self,
         ])
 }
 

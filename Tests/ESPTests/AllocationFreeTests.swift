@@ -146,6 +146,21 @@ private final class Traffic {
         #expect(traffic.receiver.engine.drops[.tooOld] == UInt64(Traffic.packets))
     }
 
+    // A lease that ends under full traffic must not make matters worse.
+    @Test func endedLeasesAreFree() throws {
+        let traffic = try Traffic(.gcm, associations: 1, contexts: 4)
+        _ = traffic.seal()
+        let into = try #require(traffic.receiver.handle(at: 0))
+        traffic.receiver.slab.setLimit(4, of: into)
+        #expect(traffic.open() == 0)
+        #expect(traffic.receiver.engine.drops[.leaseEnded] == UInt64(Traffic.packets))
+        let fresh = try Traffic(.gcm, associations: 1, contexts: 4)
+        let out = try #require(fresh.sender.handle(at: 0))
+        fresh.sender.slab.setLimit(4, of: out)
+        #expect(fresh.seal() == 0)
+        #expect(fresh.sender.engine.drops[.leaseEnded] == UInt64(Traffic.packets))
+    }
+
     // HMAC goes through EVP, whose state copies allocate in OpenSSL 3.0; nothing beside them may.
     @Test(arguments: [Transform.find(.aesCBC, 256, .hmacSHA256), .find(.null, 0, .hmacSHA1)])
     func hmacAllocatesInsideOpenSSLOnly(_ transform: Transform) throws {

@@ -6,9 +6,9 @@ import Wire
 
 /// What can be wrong with one received packet, in the order in which it must be found
 /// (design §4: lengths, replay, open, padding and next header, inner selectors; lifetimes before
-/// replay).
+/// replay, the lease of numbers after the ICV).
 private enum Defect: Int, CaseIterable {
-    case truncated, ciphertextLength, lifetime, replayed, integrity, padding, nextHeader
+    case truncated, ciphertextLength, lifetime, replayed, integrity, lease, padding, nextHeader
     case innerMalformed, ecn, selector
 
     var reason: DropReason {
@@ -17,6 +17,7 @@ private enum Defect: Int, CaseIterable {
         case .ciphertextLength: .ciphertextLength
         case .lifetime: .lifetimePackets
         case .replayed: .replayed
+        case .lease: .leaseEnded
         case .integrity: .integrity
         case .padding: .padding
         case .nextHeader: .nextHeader
@@ -45,6 +46,7 @@ private func receiver(_ defects: Set<Defect>) throws -> (Station, AssociationHan
     // One packet has come already; its number is the one to replay.
     let first = try craftESP(sequence: 1, body: paddedBody([], next: 59))
     #expect(station.open(first, handle).drop == .dummy)
+    if defects.contains(.lease) { station.slab.setLimit(1, of: handle) }
     return (station, handle)
 }
 
@@ -100,7 +102,7 @@ private func packet(_ defects: Set<Defect>) throws -> [UInt8] {
     private func onlyAuthenticPacketsMoveTheWindow(_ defect: Defect) throws {
         let (station, handle) = try receiver([defect])
         _ = station.open(try packet([defect]), handle)
-        let isAuthentic = defect.rawValue > Defect.integrity.rawValue
+        let isAuthentic = defect.rawValue > Defect.lease.rawValue
         #expect(station.status(handle).sequence == (isAuthentic ? 2 : 1))
         #expect(station.status(handle).packets == (isAuthentic ? 2 : 1))
     }

@@ -66,7 +66,7 @@ import Wire
             case .dropped(let reason): counts.drops[reason] += 1
             case .ike: counts.ike += 1
             case .natKeepalive, .other: shown -= 1
-            case .foreign: Issue.record("nobody's packet")
+            case .foreign, .held: Issue.record("nobody's packet")
             }
         }
         let totals = site.totals
@@ -177,6 +177,33 @@ import Wire
         #expect(site.cluster.nodes == [NodeID(2)] && site.cluster.departed.count == 1)
         site.expectConsistent([spi])
         #expect(site.show(try peers.packet(spi).outer).verdict == .delivered)
+    }
+
+    // What would fool us: an entry that fits no datagram of the HA link, and one whose numbers
+    // have almost come to their end. Both go to their owners all the same.
+    @Test func unusualEntriesReachTheirOwner() throws {
+        let site = try Site(nodes: 3)
+        let peers = try Peers()
+        let (wide, late) = (try tunnelSPI(15, 1), try tunnelSPI(14, 2))
+        let ranges = try (0..<200 as Range<UInt32>).map { number in
+            let address = IPAddress(v4: 0x0A00_0000 + number * 2)
+            return try #require(TrafficSelector(first: address, last: address))
+        }
+        var wideOnes = try peers.connect(wide)
+        wideOnes.selectors.destination = ranges + wideOnes.selectors.destination
+        let lateOnes = try peers.connect(late, Transform.kinds[5]) {
+            $0.usesESN = true
+            $0.firstSequence = .max - 1
+        }
+        for ours in [wideOnes, lateOnes] {
+            let result = try site.install(ours, by: NodeID(1))
+            #expect(result.owner == NodeID(3) && result.refusal == nil)
+        }
+        site.expectConsistent([wide, late])
+        #expect(site.show(try peers.packet(late).outer).verdict == .delivered)
+        _ = try site.cluster.fail(NodeID(3), nowNanoseconds: 0)
+        #expect(site.show(try peers.packet(late).outer).verdict == .delivered)
+        site.expectConsistent([wide, late])
     }
 
     @Test func fullTablesRefuseOnEveryNode() throws {

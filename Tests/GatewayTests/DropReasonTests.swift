@@ -91,7 +91,7 @@ private func send(
     private func hasAssociation(_ reason: DropReason) -> Bool {
         switch reason {
         case .malformed, .fragment, .reservedSPI, .unknownSPI, .cardFull, .sessionLost,
-            .cardStalled, .cardBusy, .noAssociation:
+            .cardStalled, .cardBusy, .notServing, .noAssociation:
             false
         default: true
         }
@@ -111,6 +111,8 @@ private func send(
         case .hopLimit: try send { $0.headers.decrementsInnerHopLimit = true }
         case .lifetimePackets, .lifetimeBytes, .lifetimeTime: try lifetimes(reason)
         case .cryptoFailure: try cryptoFailure()
+        case .notServing: try notServing()
+        case .leaseEnded: try leaseEnded()
         }
     }
 
@@ -139,7 +141,7 @@ private func send(
             // It found no room; the tunnel that did is not concerned.
             let late = try tunnelSPI(4, 1)
             let refusal = try scene.node.add(parameters(late.value, .inbound, .plain))
-            #expect(refusal == .full(capacity: 1))
+            #expect(refusal == CardError.full(capacity: 1).description)
             let packet = try craftESP(late.value, sequence: 1, body: paddedBody([], next: 59))
             return scene.receive([packet])
         case .sessionLost: scene.node.gateway.inject(.reset)
@@ -208,5 +210,23 @@ private func send(
         let scene = try Scene()
         scene.node.gateway.inject(.keyingFails(count: 1))
         return scene.receive([try scene.packet()])
+    }
+
+    /// No member of the cluster vouches for the node any more: somebody else may serve by now.
+    private func notServing() throws -> Evidence {
+        let scene = try Scene()
+        scene.node.mayServe = false
+        try scene.node.take(Allocation(nodes: [NodeID(1)], identifierCount: 16).renewing(NodeID(1)))
+        return scene.receive([try scene.packet()])
+    }
+
+    /// The store was told that numbers up to 2 may be accepted, and no more.
+    private func leaseEnded() throws -> Evidence {
+        let scene = try Scene(configuration: {
+            var sizing = LeaseSizing(policy: .learn)
+            sizing.receiveMinimum = 2
+            $0.leaseSizing = sizing
+        })
+        return scene.receive([try scene.packet(1), try scene.packet(2), try scene.packet(3)])
     }
 }

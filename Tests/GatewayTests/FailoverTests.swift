@@ -169,6 +169,48 @@ private struct Story {
         for spi in spis { #expect(site.show(try peers.packet(spi).outer).verdict == .delivered) }
     }
 
+    // What would fool us: idle tunnels of a low identifier that take the places of those in use.
+    @Test func tunnelsInUseComeFirstOnSmallCards() throws {
+        let site = try Site(nodes: 2) { $0.cardCapacity = 8 }
+        let peers = try Peers()
+        let spis = try (0..<16 as Range<UInt32>).map { try tunnelSPI(UInt16($0), $0) }
+        for spi in spis { try site.install(peers.connect(spi)) }
+        // Of node 1's, only the last three carry anything; node 2 gives three places up.
+        for spi in spis[5..<8] { _ = site.show(try peers.packet(spi).outer) }
+        for spi in spis[8..<11] {
+            let place = try #require(site.cluster.place(of: NodeID(2)))
+            let member = site.cluster.members[place]
+            let isCleared = member.gateway.clear(spi, nowNanoseconds: site.cluster.clock)
+            #expect(isCleared)
+            site.cluster.carry()
+        }
+        let summary = try site.cluster.fail(NodeID(1), nowNanoseconds: 0)
+        let report = try #require(summary.reports.first)
+        #expect(report.loaded == 3 && report.refusals.map(\.spi) == Array(spis[..<5]))
+        #expect(
+            site.cluster.members[0].gateway.sessionSPIs() == (spis[5..<8] + spis[11...]).sorted())
+        for spi in spis[5..<8] {
+            #expect(site.show(try peers.packet(spi).outer).verdict == .delivered)
+        }
+    }
+
+    // A newcomer takes over what it has never owned and no packet has come for since it joined.
+    @Test func newcomersKnowTheWindowsOfAllTunnels() throws {
+        let site = try Site(nodes: 1)
+        let peers = try Peers()
+        let spi = try tunnelSPI(0, 7)
+        try site.install(peers.connect(spi))
+        let packets = try (0..<10).map { _ in try peers.packet(spi).outer }
+        for packet in packets where packet != packets[4] { _ = site.show(packet) }
+        _ = try site.cluster.join(NodeID(2), nowNanoseconds: 0)
+        #expect(site.owner(of: spi) == NodeID(1), "it stayed where it was")
+        _ = try site.cluster.fail(NodeID(1), nowNanoseconds: 0)
+        for (index, packet) in packets.enumerated() {
+            let expected: PacketVerdict = index == 4 ? .delivered : .dropped(.replayed)
+            #expect(site.show(packet).verdict == expected)
+        }
+    }
+
     // The edge of the window travels: what was skipped before the crash may still come after it.
     @Test func latePacketsPassOnceAfterTheCrash() throws {
         let site = try Site(nodes: 3)

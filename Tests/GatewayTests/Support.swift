@@ -99,6 +99,34 @@ final class Site {
         return (outcome.node, outcome.verdict, Array(descriptor.packet))
     }
 
+    /// Shows a packet to every node, as it is on the segment; the answers are by node.
+    func showEach(_ packet: [UInt8]) -> [(verdict: PacketVerdict, inner: [UInt8])] {
+        cluster.members.map { member in
+            var descriptor = packet.withUnsafeBytes { member.segment(for: $0) }
+            var verdict = PacketVerdict.other
+            withUnsafeMutablePointer(to: &descriptor) { packets in
+                withUnsafeMutablePointer(to: &verdict) { verdicts in
+                    member.gateway.receive(
+                        UnsafeMutableBufferPointer(start: packets, count: 1),
+                        verdicts: UnsafeMutableBufferPointer(start: verdicts, count: 1),
+                        nowNanoseconds: cluster.clock)
+                }
+            }
+            return (verdict, Array(descriptor.packet))
+        }
+    }
+
+    /// A node joins, and `body` runs at each step of it.
+    func join(_ node: NodeID, _ body: @escaping () throws -> Void) throws {
+        var failure: (any Error)?
+        cluster.onStep = {
+            do { try body() } catch { failure = error }
+        }
+        defer { cluster.onStep = nil }
+        _ = try cluster.join(node, nowNanoseconds: 0)
+        if let failure { throw failure }
+    }
+
     /// All sums of all nodes, dead ones included.
     var totals: GatewayCounters {
         var sum = GatewayCounters()
@@ -117,8 +145,7 @@ final class Site {
             let node = member.gateway.node
             let mine = installed.filter { owner(of: $0) == node }
             let sessions = Set(member.gateway.sessionSPIs())
-            let entries = Set(
-                member.gateway.table.entries().map { member.gateway.table.status(of: $0).spi })
+            let entries = Set(member.gateway.tableSPIs())
             #expect(entries == installed, "every table knows all")
             #expect(sessions.isSubset(of: mine), "no key where it does not belong")
             if cardsHaveRoom { #expect(sessions == mine) }
@@ -126,7 +153,7 @@ final class Site {
                 let session = member.gateway.session(for: spi)
                 #expect((session != nil) == sessions.contains(spi))
                 guard let session else { continue }
-                let generation = try? member.gateway.card.status(of: session).ivGeneration
+                let generation = try? member.gateway.plane.card.status(of: session).ivGeneration
                 let identifier = distribution.identifier(of: spi)
                 #expect(generation == cluster.allocation.generation(of: identifier))
             }
@@ -145,10 +172,30 @@ extension GatewayCounters {
     var answered: UInt64 { delivered + drops.total + ike }
 }
 
-/// One node with memory for a batch.
+extension Gateway {
+    /// The card's session for an SPI.
+    borrowing func session(for spi: SPI) -> CardHandle? { plane.card.session(for: spi) }
+
+    /// Refusals of the session with this SPI; nil when the card has none.
+    borrowing func drops(of spi: SPI) -> DropCounters? {
+        plane.card.session(for: spi).flatMap { try? plane.card.drops(of: $0) }
+    }
+}
+
+/// One node with a store, and memory for a batch. The others of its cluster are names only: the
+/// test says what they write, and lets the node serve without their votes.
 final class Node {
     static let roomBytes = 2048
     var gateway: Gateway
+    private var store = CoordinationStore()
+    private var watch: (request: UInt64, revision: UInt64)?
+    private var random: any RandomNumberGenerator & Sendable = InProcessRandom(state: 7)
+    /// Stands still: nothing is ever late.
+    let clock: UInt64 = 1_000_000_000
+    /// False: no member vouches for the node.
+    var mayServe = true
+    /// What it told since the last command.
+    private(set) var news: [GatewayEvent] = []
     private let memory: UnsafeMutableRawPointer
     let packets: UnsafeMutableBufferPointer<PacketDescriptor>
     let verdicts: UnsafeMutableBufferPointer<PacketVerdict>
@@ -160,12 +207,17 @@ final class Node {
             node: NodeID(number), distribution: try makeDistribution())
         configuration.cardCapacity = 16
         configuration.tableCapacity = 64
+        configuration.whenFull = .wait
         change(&configuration)
-        gateway = Gateway(configuration, library: try CryptoLibrary())
+        gateway = try Gateway(
+            configuration, library: try CryptoLibrary(),
+            secret: ClusterSecret(key: SecretBytes(count: 32)),
+            random: InProcessRandom(state: UInt64(number)), nowNanoseconds: clock)
         memory = .allocate(byteCount: Gateway.batchMaximum * Self.roomBytes, alignment: 64)
         packets = .allocate(capacity: Gateway.batchMaximum)
         verdicts = .allocate(capacity: Gateway.batchMaximum)
         verdicts.initialize(repeating: .other)
+        settle()
     }
 
     deinit {
@@ -174,24 +226,96 @@ final class Node {
         verdicts.deallocate()
     }
 
-    /// Takes an allocation in all three steps.
+    /// Carries requests and changes until nothing is under way.
+    func settle() {
+        while true {
+            let outputs = gateway.takeOutputs()
+            for output in outputs {
+                switch output {
+                case .request(let id, let request):
+                    let reply = store.handle(request, nowNanoseconds: clock)
+                    if case .watch(_, let from) = request { watch = (id, from) }
+                    gateway.receive(reply, to: id, nowNanoseconds: clock)
+                case .event(let event): news.append(event)
+                case .datagram, .inner, .outer: Issue.record("nobody is there: \(output)")
+                }
+            }
+            let isBehind = watch.map { $0.revision <= store.revision } ?? false
+            if !isBehind, outputs.isEmpty { break }
+            guard isBehind, let (id, from) = watch else { continue }
+            watch = (id, store.revision + 1)
+            let changes = store.changes(prefix: StoreKey.prefix, from: from) ?? []
+            gateway.receive(changes, ofWatch: id, nowNanoseconds: clock)
+        }
+        gateway.plane.servingUntil = mayServe ? .max : 0
+    }
+
+    /// Another node writes into the store.
+    private func put(_ key: StoreKey, _ value: [UInt8]) {
+        let transaction = CoordinationTransaction(
+            conditions: [], operations: [.put(key: key.text, value: value, lease: nil)])
+        _ = store.handle(.transaction(transaction), nowNanoseconds: clock)
+        settle()
+    }
+
+    /// Another node writes who owns what.
+    @discardableResult
+    func take(_ record: AllocationRecord) -> ReallocationReport? {
+        news = []
+        put(.allocation, Gateway.sealed(record.encode(), .allocation, gateway.seal, &random))
+        for case .reallocated(let report) in news { return report }
+        return nil
+    }
+
     @discardableResult
     func take(_ allocation: Allocation) throws -> ReallocationReport {
-        var report = try gateway.prepare(allocation, nowNanoseconds: 0)
-        gateway.switchOver()
-        gateway.clearLost(&report, nowNanoseconds: 0)
-        return report
+        try #require(take(AllocationRecord(allocation)))
     }
 
-    func add(_ parameters: AssociationParameters) throws -> CardError? {
-        try gateway.add(association(parameters), nowNanoseconds: 0)
+    /// Another node tells of a tunnel that it agreed upon under generation 1.
+    func learn(_ parameters: AssociationParameters) throws {
+        let identifier = gateway.distribution.identifier(of: parameters.spi)
+        let key = StoreKey.entry(identifier, parameters.spi)
+        let octets = try TunnelRecord(
+            identifier: identifier, generation: 1, sendLimit: 1024, receiveLimit: 4096,
+            inbound: association(parameters), outbound: nil
+        ).encode().withUnsafeBytes { Array($0) }
+        news = []
+        put(key, Gateway.sealed(octets, key, gateway.seal, &random))
     }
 
-    func remove(_ spi: SPI) -> Bool { gateway.remove(spi, nowNanoseconds: 0) }
+    /// The owner tells how far it has come.
+    func follow(_ checkpoint: SequenceCheckpoint) {
+        gateway.plane.apply(
+            TunnelState(
+                spi: checkpoint.spi, received: checkpoint.sequence,
+                receivedPackets: checkpoint.packets, receivedBytes: checkpoint.bytes,
+                window: checkpoint.window))
+    }
+
+    /// What the owner of an identifier offers, and this node's answer to it.
+    func offer(_ identifier: DistributionIdentifier, generation: UInt16, from owner: NodeID) {
+        gateway.takeOffer(
+            .init(identifier: identifier, generation: generation), from: owner, clock)
+        settle()
+    }
+
+    /// Agrees upon a tunnel; returns why it was refused, if it was.
+    func add(_ parameters: AssociationParameters) throws -> String? {
+        news = []
+        gateway.establish(
+            inbound: try association(parameters), outbound: nil, nowNanoseconds: clock)
+        settle()
+        for case .refused(parameters.spi, let reason) in news { return reason }
+        return nil
+    }
+
+    func remove(_ spi: SPI) -> Bool {
+        defer { settle() }
+        return gateway.clear(spi, nowNanoseconds: clock)
+    }
 
     func drops(_ spi: SPI) -> DropCounters? { gateway.drops(of: spi) }
-
-    func place(of spi: SPI) -> EntryPlace { gateway.place(of: spi) }
 
     func session(_ spi: SPI) -> CardHandle? { gateway.session(for: spi) }
 
@@ -212,7 +336,7 @@ final class Node {
     func receive(_ batch: [[UInt8]], now: UInt64 = 0) -> [PacketVerdict] {
         load(batch)
         let used = UnsafeMutableBufferPointer(rebasing: packets[..<batch.count])
-        gateway.receive(used, verdicts: verdicts, nowNanoseconds: now)
+        gateway.receive(used, verdicts: verdicts, nowNanoseconds: clock, packetTime: now)
         return Array(verdicts[..<batch.count])
     }
 }

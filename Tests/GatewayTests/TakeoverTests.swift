@@ -14,85 +14,95 @@ private let two = NodeID(2)
 private let moving = DistributionIdentifier(0)
 
 @Suite struct TakeoverTests {
-    /// Two nodes, and a tunnel of identifier 0 at the first.
-    private struct Pair {
-        let old: Node
-        let new: Node
+    /// Node 2, which knows a tunnel of identifier 0; node 1 owns it.
+    private struct Heir {
+        let node: Node
         let peers: Peers
         let before: Allocation
         let spi: SPI
 
         init() throws {
-            old = try Node(1)
-            new = try Node(2)
+            node = try Node(2)
             peers = try Peers()
             before = try Allocation(nodes: [one, two], identifierCount: 16)
-            try old.take(before)
-            try new.take(before)
+            try node.take(before)
             spi = try tunnelSPI(0, 9)
-            let ours = try peers.connect(spi)
-            #expect(try old.add(ours) == nil)
-            try new.gateway.learn(association(ours), nowNanoseconds: 0)
+            try node.learn(peers.connect(spi))
         }
 
-        /// The old owner's progress, as it is published.
-        func publish() throws {
-            let checkpoint = old.gateway.checkpoint(of: spi)
-            new.gateway.learn(try #require(checkpoint))
+        /// Node 1 has offered the identifier, and this node has loaded it.
+        func prepare() throws {
+            var successors: [NodeID?] = Array(repeating: nil, count: 16)
+            successors[0] = two
+            let next = try before.rebalanced()
+            node.take(
+                try AllocationRecord(
+                    allocation: next, successors: successors,
+                    overrunGenerations: Array(repeating: 0, count: 16)))
+            node.offer(moving, generation: 1, from: one)
+            #expect(node.gateway.isHolding(moving) && node.session(spi) != nil)
         }
     }
 
     // A session loaded early is a snapshot: packets that the old owner accepts before the switch
     // must not be accepted again after it.
     @Test func preloadedSessionsFollowTheOldOwner() throws {
-        let pair = try Pair()
-        let next = try pair.before.moving(moving, to: two)
-        _ = try pair.new.gateway.prepare(next, nowNanoseconds: 0)
-        _ = try pair.old.gateway.prepare(next, nowNanoseconds: 0)
-        let packet = try pair.peers.packet(pair.spi).outer
-        #expect(pair.old.receive([packet]) == [.delivered])
-        try pair.publish()
-        pair.old.gateway.switchOver()
-        pair.new.gateway.switchOver()
-        #expect(pair.new.receive([packet]) == [.dropped(.replayed)])
-        #expect(pair.new.receive([try pair.peers.packet(pair.spi).outer]) == [.delivered])
+        let site = try Site(nodes: 1)
+        let peers = try Peers()
+        let spi = try tunnelSPI(15, 9)
+        try site.install(peers.connect(spi))
+        var early: [[UInt8]] = []
+        let last = DistributionIdentifier(15)
+        try site.join(two) {
+            guard site.cluster.members.contains(where: { $0.gateway.isHolding(last) }) else {
+                return
+            }
+            let packet = try peers.packet(spi).outer
+            let verdicts = site.showEach(packet).map(\.verdict)
+            if verdicts == [.delivered, .held] { early.append(packet) }
+        }
+        #expect(!early.isEmpty && site.owner(of: spi) == two)
+        for packet in early { #expect(site.show(packet).verdict == .dropped(.replayed)) }
+        #expect(site.show(try peers.packet(spi).outer).verdict == .delivered)
     }
 
     @Test func entriesLearnedWhilePreparedAreLoadedToo() throws {
-        let pair = try Pair()
-        let next = try pair.before.moving(moving, to: two)
-        _ = try pair.new.gateway.prepare(next, nowNanoseconds: 0)
+        let heir = try Heir()
+        try heir.prepare()
         let late = try tunnelSPI(0, 77)
-        let ours = try pair.peers.connect(late)
-        try pair.new.gateway.learn(association(ours), nowNanoseconds: 0)
-        #expect(pair.new.session(late) != nil)
-        pair.new.gateway.switchOver()
-        #expect(pair.new.receive([try pair.peers.packet(late).outer]) == [.delivered])
+        try heir.node.learn(heir.peers.connect(late))
+        #expect(heir.node.session(late) != nil)
+        try heir.node.take(heir.before.moving(moving, to: two).rebalanced())
+        #expect(heir.node.receive([try heir.peers.packet(late).outer]) == [.delivered])
     }
 
-    // Two quick changes: the first is prepared and never switched to.
+    // Two quick changes: the move is prepared, and then given up.
     @Test func supersededPreparationLeavesNoForeignKeys() throws {
-        let pair = try Pair()
-        let first = try pair.before.moving(moving, to: two)
-        let second = try first.moving(moving, to: one)
-        _ = try pair.new.gateway.prepare(first, nowNanoseconds: 0)
-        #expect(pair.new.session(pair.spi) != nil)
-        try pair.new.take(second)
-        let isOwner = pair.new.gateway.owns(moving)
-        #expect(!isOwner)
-        #expect(pair.new.session(pair.spi) == nil && pair.new.sessionSPIs.isEmpty)
+        let heir = try Heir()
+        try heir.prepare()
+        try heir.node.take(heir.before.rebalanced().rebalanced())
+        let isOwner = heir.node.gateway.owns(moving)
+        #expect(!isOwner && !heir.node.gateway.isHolding(moving))
+        #expect(heir.node.session(heir.spi) == nil && heir.node.sessionSPIs.isEmpty)
     }
 
+    // The old owner dies while this node is prepared: what was loaded early is of another time.
     @Test func preparingTwiceLoadsOnceUnderTheLaterGeneration() throws {
-        let pair = try Pair()
-        let first = try pair.before.moving(moving, to: two)
-        let second = try first.moving(moving, to: one).moving(moving, to: two)
-        _ = try pair.new.gateway.prepare(first, nowNanoseconds: 0)
-        let report = try pair.new.take(second)
+        let heir = try Heir()
+        try heir.prepare()
+        let packets = try (0..<3).map { _ in try heir.peers.packet(heir.spi).outer }
+        // The owner came as far as packet 2 and told so.
+        heir.node.follow(SequenceCheckpoint(spi: heir.spi, sequence: 2, packets: 2, bytes: 100))
+        let next = try heir.before.rebalanced().removing(one)
+        let report = try heir.node.take(next)
         #expect(report.loaded == 1 && report.refused == 0)
-        let session = try #require(pair.new.session(pair.spi))
-        let status = try pair.new.gateway.card.status(of: session)
-        #expect(status.ivGeneration == second.generation(of: moving))
+        let session = try #require(heir.node.session(heir.spi))
+        let status = try heir.node.gateway.plane.card.status(of: session)
+        #expect(status.ivGeneration == next.generation(of: moving))
+        let limit = try heir.node.gateway.plane.card.limit(of: session)
+        #expect(limit > 4096, "the limits of the new ownership, not of the one prepared")
+        #expect(
+            heir.node.receive(packets) == [.dropped(.replayed), .dropped(.replayed), .delivered])
     }
 
     // Refusals name the tunnel; those that find room after the clearing are none.
@@ -102,9 +112,7 @@ private let moving = DistributionIdentifier(0)
         let before = try Allocation(nodes: [one, two], identifierCount: 16)
         try new.take(before)
         let spis = try [tunnelSPI(0, 1), tunnelSPI(0, 2)]
-        for spi in spis {
-            try new.gateway.learn(association(peers.connect(spi)), nowNanoseconds: 0)
-        }
+        for spi in spis { try new.learn(peers.connect(spi)) }
         let report = try new.take(before.moving(moving, to: two))
         #expect(report.loaded == 1 && report.refused == 1)
         let refusal = try #require(report.refusals.first)

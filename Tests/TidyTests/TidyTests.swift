@@ -33,16 +33,17 @@ private let arrows: [String: Set<String>] = [
     "ESP": ["Wire", "Crypto", "Glibc"],
     "IKEStub": ["Crypto", "Wire"],
     "CryptoCardSim": ["ESP", "Wire", "Crypto"],
-    "Cluster": ["ESP", "Wire"],
+    "Cluster": ["Crypto", "ESP", "Wire"],
     "Gateway": ["Cluster", "CryptoCardSim", "ESP", "Wire", "Crypto", "IKEStub"],
     // ── edge and proof ──
+    "SimKit": ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "Wire"],
     "GatewayIO": ["CPcap", "ESP", "Gateway", "Wire", "Crypto", "Foundation", "Glibc"],
     "Verification": [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",
     ],
     "spindle": [
-        "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "Verification",
-        "Wire", "ArgumentParser", "Foundation", "Glibc",
+        "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "SimKit",
+        "Verification", "Wire", "ArgumentParser", "Foundation", "Glibc",
     ],
 ]
 

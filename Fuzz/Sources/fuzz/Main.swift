@@ -19,6 +19,8 @@ private let targets: [String: @Sendable () -> Target] = [
     "selector-text": { selectorText },
     "vector-json": { FileTarget(suffix: "json").vectors },
     "vector-rsp": { FileTarget(suffix: "rsp").vectors },
+    "ha-message": { LinkTarget().message },
+    "cluster-record": { RecordTarget().record },
 ]
 
 private nonisolated(unsafe) let target: Target = {

@@ -1,0 +1,67 @@
+// Tunnels with both directions: the two associations come, go and move together.
+
+public import ESP
+import Wire
+
+extension CommonTable {
+    /// Adds a tunnel with both its associations and returns the handle of the inbound one.
+    ///
+    /// `order` is the place of its outbound selectors among those of all tunnels, the lowest first;
+    /// without it, they come after all others. On an error nothing is changed. Preconditions: the
+    /// directions are as named, the identifier is in the range.
+    public mutating func insert(
+        inbound: borrowing SecurityAssociation, outbound: borrowing SecurityAssociation,
+        identifier: DistributionIdentifier, order: UInt64? = nil
+    ) throws(CommonTableError) -> AssociationHandle {
+        precondition(outbound.parameters.direction == .outbound)
+        try admit(inbound, identifier)
+        let entry = try store(inbound, identifier)
+        let other: AssociationHandle
+        do {
+            other = try store(outbound, identifier)
+        } catch {
+            associations.remove(entry)
+            throw error
+        }
+        enter(entry, inbound.parameters.spi, identifier)
+        let slots = Int(max(entry.index, other.index)) + 1
+        while partners.count < slots { partners.append(Self.none) }
+        partners[Int(entry.index)] = other.index
+        partners[Int(other.index)] = entry.index
+        let place = order ?? nextOrder
+        nextOrder = max(nextOrder, place == .max ? .max : place + 1)
+        selectors.insert(
+            handle: other, selectors: outbound.parameters.selectors, order: place)
+        return entry
+    }
+
+    /// The outbound association of a tunnel, given by its inbound one; nil when there is none, also
+    /// for a stale handle.
+    public borrowing func outbound(of inbound: AssociationHandle) -> AssociationHandle? {
+        partner(of: inbound, .outbound)
+    }
+
+    /// The inbound association of a tunnel, given by its outbound one; nil for any other handle.
+    public borrowing func inbound(of outbound: AssociationHandle) -> AssociationHandle? {
+        partner(of: outbound, .inbound)
+    }
+
+    /// The outbound association of the first tunnel whose selectors cover an inner packet; nil also
+    /// for octets that are not an IP packet. Nothing is allocated.
+    public borrowing func findOutbound(
+        covering packet: UnsafeRawBufferPointer
+    ) -> AssociationHandle? {
+        selectors.first(covering: packet, in: associations)
+    }
+
+    private borrowing func partner(
+        of handle: AssociationHandle, _ direction: Direction
+    ) -> AssociationHandle? {
+        guard associations.isCurrent(handle), Int(handle.index) < partners.count,
+            partners[Int(handle.index)] != Self.none,
+            let partner = associations.handle(at: partners[Int(handle.index)]),
+            associations.direction(of: partner) == direction
+        else { return nil }
+        return partner
+    }
+}

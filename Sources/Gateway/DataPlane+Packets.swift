@@ -1,0 +1,236 @@
+// The packet path of a node: classify, owner filter, card, bookkeeping. Nothing here allocates for
+// a packet of an identifier that is simply owned.
+
+import Cluster
+import CryptoCardSim
+import ESP
+import Wire
+
+extension DataPlane {
+    // MARK: Receiving
+
+    /// Opens packets of the untrusted side in place: those of its own identifiers, and no others
+    /// (patent Fig. 2, 202 and 204).
+    mutating func receive(
+        _ packets: UnsafeMutableBufferPointer<PacketDescriptor>,
+        verdicts: UnsafeMutableBufferPointer<PacketVerdict>, now: UInt64, packetTime: UInt64
+    ) {
+        var count = 0
+        for index in packets.indices {
+            verdicts[index] = sort(&packets[index], now)
+            if verdicts[index] == .delivered {
+                batch.initializeElement(at: count, to: packets[index])
+                origins[count] = index
+                count += 1
+            }
+        }
+        let mine = UnsafeMutableBufferPointer(rebasing: batch[..<count])
+        card.receive(mine, nowNanoseconds: packetTime)
+        for place in 0..<count {
+            let index = origins[place]
+            packets[index] = mine[place]
+            if packets[index].drop == .unknownSPI {
+                packets[index].drop = explainMiss(packets[index], packetTime)
+            }
+            if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
+            if packets[index].events.contains(.softLifetime) { counters.softLifetimes += 1 }
+            noteReceived(packets[index])
+        }
+        for index in packets.indices { tally(verdicts[index], isInbound: true) }
+    }
+
+    /// Classifies a packet and applies the owner filter; `delivered` means: for the card.
+    private mutating func sort(
+        _ packet: inout PacketDescriptor, _ now: UInt64
+    ) -> PacketVerdict {
+        guard let base = packet.packet.baseAddress else { return .other }
+        switch OuterPacket.classify(at: base, count: packet.length) {
+        case .esp(let location):
+            let identifier = distribution.identifier(of: location.spi)
+            if let verdict = admit(identifier, packet, isOuter: true, now) { return verdict }
+            if location.spi.isReserved { return .dropped(.reservedSPI) }
+            packet.location = location
+            packet.drop = nil
+            packet.events = []
+            return .delivered
+        case .ike(let header):
+            let identifier = distribution.identifier(ofInitiatorCookie: header.initiatorCookie)
+            return owns(identifier) ? .ike : .foreign
+        case .natKeepalive:
+            return .natKeepalive
+        case .other:
+            return .other
+        case .fragment:
+            return ownsUnassigned ? .dropped(.fragment) : .foreign
+        case .malformed(let error):
+            return ownsUnassigned
+                ? .dropped(error == .truncated ? .truncated : .malformed) : .foreign
+        }
+    }
+
+    /// nil: the identifier is this node's to serve now.
+    @inline(__always)
+    private mutating func admit(
+        _ identifier: DistributionIdentifier, _ packet: PacketDescriptor, isOuter: Bool,
+        _ now: UInt64
+    ) -> PacketVerdict? {
+        let role = roles[Int(identifier.value)]
+        if role == .foreign { return .foreign }
+        if role == .owned, now < servingUntil { return nil }
+        return admitRarely(role, identifier, packet, isOuter: isOuter, now)
+    }
+
+    @inline(never)
+    private mutating func admitRarely(
+        _ role: Role, _ identifier: DistributionIdentifier, _ packet: PacketDescriptor,
+        isOuter: Bool, _ now: UInt64
+    ) -> PacketVerdict? {
+        switch role {
+        case .owned, .loading:
+            guard now < servingUntil else { return .dropped(.notServing) }
+            if role == .loading { _ = load(identifier, now) }
+            return nil
+        case .holding, .frozen:
+            return hold(packet, identifier, isOuter: isOuter) ? .held : .foreign
+        case .foreign:
+            return .foreign
+        }
+    }
+
+    private mutating func hold(
+        _ packet: PacketDescriptor, _ identifier: DistributionIdentifier, isOuter: Bool
+    ) -> Bool {
+        guard rules.hold(.packetsHeld) else { return false }
+        let isKept = held.append(
+            HeldPacket(
+                identifier: identifier, isOuter: isOuter, octets: Array(packet.packet),
+                digest: isOuter ? 0 : packetDigest(packet.packet)))
+        if !isKept { counters.holdOverflows += 1 }
+        return isKept
+    }
+
+    /// The node's own entry follows the card, so that a session which the card loses is loaded
+    /// again with the window it had, and never accepts a packet twice.
+    private mutating func noteReceived(_ packet: PacketDescriptor) {
+        guard let location = packet.location, packet.drop != .unknownSPI,
+            let session = card.session(for: location.spi), let entry = table.find(location.spi)
+        else { return }
+        table.updateStates { associations in
+            try? card.copyState(of: session, to: entry, in: &associations)
+        }
+        let identifier = Int(distribution.identifier(of: location.spi).value)
+        isDirty[identifier] = true
+        if packet.drop == .leaseEnded {
+            book.noteMissed(
+                entry, low: location.sequence, received: table.status(of: entry).sequence)
+        }
+        packetCounts[identifier] &+= 1
+        if packet.drop == .leaseEnded || isRunningLow(entry) { isLow[identifier] = true }
+    }
+
+    private borrowing func isRunningLow(_ entry: AssociationHandle) -> Bool {
+        let sent = table.outbound(of: entry).map { table.status(of: $0).sequence } ?? 0
+        return book.isLow(entry, sent: sent, received: table.status(of: entry).sequence)
+    }
+
+    /// Why the card had no session for an owned packet. A session that the card lost is loaded
+    /// again, so that the next packet finds it.
+    private mutating func explainMiss(_ packet: PacketDescriptor, _ now: UInt64) -> DropReason {
+        guard let location = packet.location, let entry = table.find(location.spi) else {
+            return .unknownSPI
+        }
+        return explain(reload(entry, now))
+    }
+
+    private func explain(_ refusal: CardError?) -> DropReason {
+        switch refusal {
+        // A duplicate: an earlier packet of the batch had it loaded.
+        case nil, .duplicateSPI: .sessionLost
+        case .stalled: .cardStalled
+        default: .cardFull
+        }
+    }
+
+    // MARK: Sending
+
+    /// Seals packets of the protected side in place: those whose tunnels are its own.
+    mutating func send(
+        _ packets: UnsafeMutableBufferPointer<PacketDescriptor>,
+        verdicts: UnsafeMutableBufferPointer<PacketVerdict>, now: UInt64, packetTime: UInt64
+    ) {
+        var count = 0
+        for index in packets.indices {
+            verdicts[index] = choose(&packets[index], now)
+            if verdicts[index] == .delivered {
+                batch.initializeElement(at: count, to: packets[index])
+                origins[count] = index
+                count += 1
+            }
+        }
+        let mine = UnsafeMutableBufferPointer(rebasing: batch[..<count])
+        card.send(mine, nowNanoseconds: packetTime)
+        for place in 0..<count {
+            let index = origins[place]
+            let tableSlot = packets[index].slot
+            packets[index] = mine[place]
+            if packets[index].drop == .sessionLost {
+                packets[index].drop = missedSession(tableSlot, packetTime)
+            }
+            if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
+            if packets[index].events.contains(.softLifetime) { counters.softLifetimes += 1 }
+            noteSent(packets[index], tableSlot: tableSlot)
+        }
+        for index in packets.indices { tally(verdicts[index], isInbound: false) }
+    }
+
+    /// Finds the tunnel of an inner packet and applies the owner filter. The slot of the table is
+    /// left in `slot`, until the card puts its own there.
+    private mutating func choose(
+        _ packet: inout PacketDescriptor, _ now: UInt64
+    ) -> PacketVerdict {
+        guard let entry = table.findOutbound(covering: packet.packet) else {
+            return ownsUnassigned ? .dropped(.noAssociation) : .foreign
+        }
+        let identifier = DistributionIdentifier(
+            table.status(of: entry).distributionIdentifier)
+        if let verdict = admit(identifier, packet, isOuter: false, now) { return verdict }
+        if isRecording[Int(identifier.value)] {
+            digests.append((identifier, packetDigest(packet.packet)))
+        }
+        packet.slot = entry.index
+        packet.handle = outboundSession(entry)
+        packet.drop = nil
+        packet.events = []
+        return .delivered
+    }
+
+    private mutating func missedSession(
+        _ tableSlot: UInt32, _ now: UInt64
+    ) -> DropReason {
+        guard let entry = table.associations.handle(at: tableSlot),
+            let inbound = table.inbound(of: entry)
+        else { return .noAssociation }
+        return explain(reload(inbound, now))
+    }
+
+    private mutating func noteSent(_ packet: PacketDescriptor, tableSlot: UInt32) {
+        guard let outbound = table.associations.handle(at: tableSlot),
+            let entry = table.inbound(of: outbound)
+        else { return }
+        let session = outboundSession(outbound)
+        table.updateStates { associations in
+            try? card.copyState(of: session, to: outbound, in: &associations)
+        }
+        let identifier = Int(table.status(of: entry).distributionIdentifier)
+        isDirty[identifier] = true
+        packetCounts[identifier] &+= 1
+        if packet.drop == .leaseEnded || isRunningLow(entry) { isLow[identifier] = true }
+        // A refused packet is as it was: the successor may send it.
+        if packet.drop != nil, isRecording[identifier] {
+            let digest = packetDigest(packet.packet)
+            if let place = digests.lastIndex(where: { $0.digest == digest }) {
+                digests.remove(at: place)
+            }
+        }
+    }
+}

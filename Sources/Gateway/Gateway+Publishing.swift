@@ -1,0 +1,266 @@
+// Leases and checkpoints: the rounds over a node's own identifiers.
+//
+// A lease says in the store what may be used; a checkpoint tells the other nodes what was accepted.
+// Both are batched per identifier, and both keep to a share of the traffic they insure.
+
+import Cluster
+import ESP
+import Wire
+
+extension Gateway {
+    /// Tunnels looked at in one round, so that a round stays short however many there are.
+    private static var tunnelsPerRound: Int { 20_000 }
+    /// Checkpoints may take one part of this many of the data's octets.
+    private static var dataPerCheckpointOctet: UInt64 { 200 }
+    /// Octets per second of checkpoints that are free, however little data there is.
+    private static var freeBytesPerSecond: UInt64 { 1_000_000 }
+    /// A checkpoint is at most this old.
+    private static var checkpointAgeNanoseconds: UInt64 { 500_000_000 }
+    /// One transaction's worth of leases: less than etcd's limit of a request.
+    private static var publishBytes: Int { 512 * 1024 }
+
+    /// Looks at the identifiers that moved, a bounded number of tunnels at a time.
+    mutating func visitIdentifiers(_ now: UInt64) {
+        refillAllowance(now)
+        var visited = 0
+        let count = plane.roles.count
+        for _ in 0..<count where visited < Self.tunnelsPerRound {
+            let place = publishing.cursor
+            publishing.cursor = (place + 1) % count
+            guard plane.roles[place] == .owned, plane.isDirty[place] || plane.isLow[place]
+            else { continue }
+            visited += 1 + visit(DistributionIdentifier(UInt16(place)), now)
+        }
+        plane.openWaiting(now)
+        keepToPromises(now)
+        publish(now)
+        reportLoad(now)
+    }
+
+    private mutating func refillAllowance(_ now: UInt64) {
+        let elapsed = now - min(now, publishing.allowedAt)
+        publishing.allowedAt = now
+        let more = Int(min(elapsed, 1_000_000_000) * Self.freeBytesPerSecond / 1_000_000_000)
+        publishing.allowanceBytes = min(
+            publishing.allowanceBytes + more, Int(Self.freeBytesPerSecond) / 20)
+    }
+
+    /// One identifier: which leases run low, and what the others are to be told.
+    private mutating func visit(_ identifier: DistributionIdentifier, _ now: UInt64) -> Int {
+        let place = Int(identifier.value)
+        let elapsed = now - min(now, publishing.visitedAt[place])
+        publishing.visitedAt[place] = now
+        let isLow = plane.isLow[place]
+        plane.isDirty[place] = false
+        plane.isLow[place] = false
+        var states: [TunnelState] = []
+        var dataBytes: UInt64 = 0
+        let entries = plane.table.entries(of: identifier)
+        for entry in entries {
+            let received = plane.table.status(of: entry)
+            let sent = plane.table.outbound(of: entry).map { plane.table.status(of: $0).sequence }
+            plane.counters.exposed += plane.book.exposure(
+                of: entry, received: received.sequence, packets: received.packets, window: 4096)
+            let isUrgent = plane.book.visit(
+                entry, sent: sent ?? 0, received: received.sequence, packets: received.packets,
+                elapsedNanoseconds: elapsed)
+            if isUrgent || isLow { publishing.isWanted[place] = true }
+            let ahead = plane.book.bytesAhead(
+                entry, received: received.sequence, packets: received.packets,
+                bytes: received.bytes)
+            if let ahead {
+                states.append(plane.state(of: entry, withWindow: plane.isFollowedExactly))
+                dataBytes += ahead
+            }
+        }
+        tell(states, dataBytes, of: identifier, now)
+        return entries.count
+    }
+
+    /// Sends checkpoints if the traffic pays for them, if they are free, or if they are due.
+    private mutating func tell(
+        _ states: [TunnelState], _ dataBytes: UInt64, of identifier: DistributionIdentifier,
+        _ now: UInt64
+    ) {
+        guard !states.isEmpty else { return }
+        let place = Int(identifier.value)
+        let peers = membership.links.map(\.node).filter { link.knows($0) }
+        let messages = Checkpoints.split(
+            identifier: identifier, generation: plane.generations[place], states: states)
+        let bytes = (messages.count * 80 + states.count * 20) * peers.count
+        let age = now - min(now, publishing.checkpointedAt[place])
+        if UInt64(bytes) * Self.dataPerCheckpointOctet > dataBytes {
+            guard bytes <= publishing.allowanceBytes || age >= Self.checkpointAgeNanoseconds
+            else {
+                plane.isDirty[place] = true
+                return
+            }
+            publishing.allowanceBytes = max(publishing.allowanceBytes - bytes, 0)
+        }
+        publishing.checkpointedAt[place] = now
+        for peer in peers {
+            for message in messages { tell(.checkpoints(message), to: peer) }
+        }
+        for state in states {
+            guard let entry = plane.table.find(state.spi) else { continue }
+            plane.book.noteTold(
+                entry, received: state.received, packets: state.receivedPackets,
+                bytes: state.receivedBytes)
+        }
+    }
+
+    // MARK: Leases
+
+    /// Publishes leases of all identifiers that want some, in one transaction.
+    private mutating func publish(_ now: UInt64) {
+        guard publishing.request == nil, now >= publishing.nextAttemptAt, record != nil,
+            !client.isAway(nowNanoseconds: now)
+        else { return }
+        var operations: [CoordinationTransaction.Operation] = []
+        var bytes = 0
+        for place in publishing.isWanted.indices where publishing.isWanted[place] {
+            guard operations.count < CoordinationTransaction.operationsMaximum,
+                bytes < Self.publishBytes
+            else { break }
+            publishing.isWanted[place] = false
+            guard plane.roles[place] == .owned || plane.roles[place] == .frozen else { continue }
+            let record = leases(of: DistributionIdentifier(UInt16(place)))
+            guard !record.leases.isEmpty else { continue }
+            let key = StoreKey.lease(record.identifier)
+            let value = Self.sealed(record.encode(), key, seal, &random)
+            operations.append(.put(key: key.text, value: value, lease: nil))
+            bytes += value.count
+            publishing.underWay.append(record)
+        }
+        guard !operations.isEmpty else { return }
+        // Only the owner under the record in force may say what may be used.
+        publishing.request = client.submit(
+            .transaction(
+                CoordinationTransaction(
+                    conditions: [
+                        .init(key: StoreKey.allocation.text, modRevision: agreedRevision)
+                    ], operations: operations)),
+            nowNanoseconds: now)
+    }
+
+    private borrowing func leases(of identifier: DistributionIdentifier) -> LeaseRecord {
+        var leases: [TunnelLease] = []
+        for entry in plane.table.entries(of: identifier) where plane.book.isStored(entry) {
+            let status = plane.table.status(of: entry)
+            let sent = plane.table.outbound(of: entry).map { plane.table.status(of: $0).sequence }
+            leases.append(
+                plane.book.lease(
+                    of: entry, spi: status.spi, sent: sent ?? 0, received: status.sequence,
+                    isOverrun: publishing.isOverrun[Int(identifier.value)]))
+        }
+        leases.sort { $0.spi < $1.spi }
+        return LeaseRecord(
+            identifier: identifier, generation: plane.generations[Int(identifier.value)],
+            leases: leases)
+    }
+
+    mutating func finishPublishing(_ reply: CoordinationReply, _ now: UInt64) {
+        publishing.request = nil
+        let records = publishing.underWay
+        publishing.underWay = []
+        guard case .committed = reply else {
+            // What was published after all does no harm: it allows more than is used.
+            for record in records { publishing.isWanted[Int(record.identifier.value)] = true }
+            publishing.nextAttemptAt = now + configuration.timing.heartbeatNanoseconds
+            return
+        }
+        for record in records { grant(record) }
+    }
+
+    private mutating func grant(_ record: LeaseRecord) {
+        let place = Int(record.identifier.value)
+        guard plane.generations[place] == record.generation,
+            plane.roles[place] == .owned || plane.roles[place] == .frozen
+        else { return }
+        for lease in record.leases {
+            guard let entry = plane.table.find(lease.spi), plane.book.isStored(entry) else {
+                continue
+            }
+            plane.book.note(lease, generation: record.generation, of: entry)
+            let published = plane.book.published(entry)
+            plane.grant(entry, send: published.send, receive: published.receive)
+        }
+        // The store may have been so slow that more is in use already than it was told.
+        let isWithin = plane.table.entries(of: record.identifier).allSatisfy { entry in
+            let sent = plane.table.outbound(of: entry).map { plane.table.status(of: $0).sequence }
+            return plane.book.isWithinLease(
+                entry, sent: sent ?? 0, received: plane.table.status(of: entry).sequence)
+        }
+        publishing.isAllowed[place] = false
+        publishing.isOverrun[place] = !isWithin
+        if !isWithin { publishing.isWanted[place] = true }
+    }
+
+    // MARK: While the store is away
+
+    /// Owners go on beyond their leases while all other members promise to decide nothing, and
+    /// stop at their leases again when the promises end.
+    private mutating func keepToPromises(_ now: UInt64) {
+        let isPromised = now < membership.promisedUntil
+        for place in plane.roles.indices where plane.roles[place] == .owned {
+            if isPromised, publishing.isWanted[place], !publishing.isAllowed[place],
+                client.isAway(nowNanoseconds: now)
+            {
+                overrun(DistributionIdentifier(UInt16(place)))
+            } else if !isPromised, publishing.isAllowed[place] {
+                publishing.isAllowed[place] = false
+                publishing.isWanted[place] = true
+                allow(DistributionIdentifier(UInt16(place)), isBeyondLease: false)
+            }
+        }
+    }
+
+    private mutating func overrun(_ identifier: DistributionIdentifier) {
+        let place = Int(identifier.value)
+        let entries = plane.table.entries(of: identifier)
+        // A successor reckons with an overrun of a lease that this ownership has published itself.
+        let isPublished = entries.allSatisfy {
+            plane.book.generation($0) == plane.generations[place]
+        }
+        guard isPublished else { return }
+        publishing.isAllowed[place] = true
+        publishing.isOverrun[place] = true
+        allow(identifier, isBeyondLease: true)
+    }
+
+    private mutating func allow(_ identifier: DistributionIdentifier, isBeyondLease: Bool) {
+        let sizing = plane.book.sizing
+        for entry in plane.table.entries(of: identifier) where plane.book.isStored(entry) {
+            let published = plane.book.published(entry)
+            plane.grant(
+                entry, send: published.send + (isBeyondLease ? sizing.sendAllowance : 0),
+                receive: published.receive + (isBeyondLease ? sizing.receiveAllowance : 0))
+        }
+    }
+
+    // MARK: Load
+
+    /// Tells all others once a second how many packets the identifiers have (604).
+    private mutating func reportLoad(_ now: UInt64) {
+        guard now >= publishing.nextLoadReportAt else { return }
+        let elapsed = max(now - publishing.lastLoadReportAt, 1)
+        publishing.lastLoadReportAt = now
+        publishing.nextLoadReportAt = now + 1_000_000_000
+        var loads: [LoadReport.Load] = []
+        for place in plane.roles.indices {
+            let packets = UInt64(plane.packetCounts[place])
+            plane.packetCounts[place] = 0
+            guard plane.roles[place] == .owned else { continue }
+            let identifier = DistributionIdentifier(UInt16(place))
+            let rate = UInt32(clamping: packets * 1_000_000_000 / elapsed)
+            publishing.packetsPerSecond[place] = rate
+            loads.append(
+                LoadReport.Load(
+                    identifier: identifier, packetsPerSecond: rate,
+                    tunnels: UInt32(plane.table.count(of: identifier))))
+        }
+        for peer in membership.links.map(\.node) {
+            for report in LoadReport.split(loads) { tell(.load(report), to: peer) }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+// A new allocation takes force (patent Fig. 6B): lost identifiers are cleared, gained ones are
+// loaded and then switched, one by one, so that no packet waits for another identifier's entries.
+
+import Cluster
+import CryptoCardSim
+import ESP
+import Wire
+
+extension Gateway {
+    /// Looks at a record of the store. One that can't follow the one in force is refused: it is a
+    /// fault of whoever wrote it, and packets go on.
+    mutating func consider(_ next: AllocationRecord, _ revision: UInt64, _ now: UInt64) {
+        if let record, record == next {
+            agreedRevision = revision
+            return
+        }
+        do {
+            guard next.allocation.identifierCount == distribution.identifierCount else {
+                throw ClusterError.identifierCountDiffers(
+                    inForce: distribution.identifierCount,
+                    offered: next.allocation.identifierCount)
+            }
+            let reallocation = try Reallocation(
+                of: node, from: record?.allocation, to: next.allocation)
+            agreedRevision = revision
+            adopt(next, reallocation, now)
+        } catch {
+            outputs.append(
+                .event(
+                    .recordRefused(
+                        key: StoreKey.allocation.text, reason: "\(error)")))
+        }
+    }
+
+    private mutating func adopt(
+        _ next: AllocationRecord, _ reallocation: Reallocation, _ now: UInt64
+    ) {
+        let before = record
+        // What stood in the store before this process may name a former life of this node.
+        let isFormerLife = before == nil && hadRecordAtStart
+        record = next
+        plane.overrunGenerations = next.overrunGenerations
+        for member in next.allocation.nodes where member != node {
+            if membership.link(to: member) == nil { membership.meet(member, nowNanoseconds: now) }
+        }
+        membership.enter(
+            epoch: next.allocation.epoch, members: next.allocation.nodes, isFirst: isFormerLife)
+        removableSince = nil
+        plane.servingUntil = servingUntil(now)
+        var report = ReallocationReport(
+            epoch: next.allocation.epoch, node: node, gained: reallocation.gained.count,
+            lost: reallocation.lost.count)
+        for identifier in reallocation.lost {
+            report.cleared += lose(
+                identifier, to: next.allocation.owner(of: identifier), now)
+        }
+        abandonEntries(of: reallocation.lost, keptBy: next.allocation)
+        for identifier in reallocation.gained {
+            if isFormerLife || isReplaced, configuration.rules.hold(.renewedAfterRestart) {
+                isStale[Int(identifier.value)] = true
+            } else {
+                gain(identifier, from: before, &report, now)
+            }
+        }
+        updateMoves(now)
+        report.loaded += plane.openWaiting(now)
+        reports.append(report)
+        loadSome(now)
+    }
+
+    /// Stops serving an identifier. One that this node gains anew keeps its sessions' state: the
+    /// table has it.
+    private mutating func lose(
+        _ identifier: DistributionIdentifier, to owner: NodeID, _ now: UInt64
+    ) -> Int {
+        let place = Int(identifier.value)
+        plane.roles[place] = .foreign
+        isStale[place] = false
+        endOutgoing(identifier)
+        publishing.isOverrun[place] = false
+        publishing.isAllowed[place] = false
+        loadingQueue.removeAll { $0 == identifier }
+        let closed = plane.closeAll(of: identifier)
+        if owner == node { return 0 }
+        release(identifier, isOwner: false, now)
+        return closed
+    }
+
+    private mutating func gain(
+        _ identifier: DistributionIdentifier, from before: AllocationRecord?,
+        _ report: inout ReallocationReport, _ now: UInt64
+    ) {
+        guard let record else { return }
+        let place = Int(identifier.value)
+        let generation = record.allocation.generation(of: identifier)
+        let former = plane.generations[place]
+        let wasOwner = before?.allocation.owner(of: identifier) == node && !isStale[place]
+        isStale[place] = false
+        plane.generations[place] = generation
+        let isHandedOver = moves.isHandedOver(identifier, generation)
+        // An own identifier that is merely renewed: nobody else can have served it in between.
+        if isHandedOver || (wasOwner && former == generation - 1 && former != 0) {
+            let named = isHandedOver ? moves.incoming[place].named : nil
+            beginExactly(identifier, named: named, &report, now)
+            release(identifier, isOwner: true, now)
+        } else {
+            release(identifier, isOwner: false, now)
+            plane.roles[place] = .loading
+            loadingQueue.append(identifier)
+        }
+        moves.endIncoming(identifier)
+        publishing.isWanted[place] = true
+    }
+
+    /// Takes an identifier over with exact state: the sessions are opened anew from the table. Of
+    /// tunnels that the old owner did not name (`named`), only leases and checkpoints are known.
+    private mutating func beginExactly(
+        _ identifier: DistributionIdentifier, named: Set<SPI>?,
+        _ report: inout ReallocationReport, _ now: UInt64
+    ) {
+        plane.roles[Int(identifier.value)] = .owned
+        for entry in plane.table.entries(of: identifier) {
+            plane.close(entry)
+            let spi = plane.table.status(of: entry).spi
+            plane.begin(entry, isExact: named?.contains(spi) ?? true)
+            if let refusal = plane.open(entry, now) {
+                plane.waiting.append(entry)
+                report.refusals.append(
+                    EntryRefusal(
+                        spi: plane.table.status(of: entry).spi, reason: refusal.description))
+            } else {
+                report.loaded += 1
+            }
+        }
+    }
+
+    /// Another process claims to be this node: whatever this one owns is a former life's from now
+    /// on, until it has the node's key again and begins new ownerships.
+    mutating func becomeStale(_ now: UInt64) {
+        isReplaced = true
+        membership.silence()
+        guard let allocation = record?.allocation else { return }
+        for identifier in allocation.identifiers(of: node) {
+            _ = lose(identifier, to: node, now)
+            release(identifier, isOwner: false, now)
+            isStale[Int(identifier.value)] = true
+        }
+    }
+
+    /// Loads the next identifiers, a bounded number of tunnels at a time. Packets that come
+    /// meanwhile load their own identifier first.
+    mutating func loadSome(_ now: UInt64) {
+        var loaded = 0
+        while loaded < Self.tunnelsPerStep, !loadingQueue.isEmpty {
+            let identifier = loadingQueue.removeFirst()
+            guard plane.roles[Int(identifier.value)] == .loading else { continue }
+            let result = plane.load(identifier, now)
+            loaded += result.loaded + result.refusals.count + 1
+            if !reports.isEmpty {
+                reports[reports.count - 1].loaded += result.loaded
+                reports[reports.count - 1].refusals += result.refusals
+            }
+        }
+        guard loadingQueue.isEmpty, !reports.isEmpty else { return }
+        for report in reports { outputs.append(.event(.reallocated(report))) }
+        reports.removeAll()
+    }
+
+    private static var tunnelsPerStep: Int { 4096 }
+}

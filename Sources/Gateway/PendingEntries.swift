@@ -1,0 +1,45 @@
+// New tunnels on their way into the store, and to their owners.
+
+import Cluster
+import ESP
+import Wire
+
+/// A tunnel of this node whose entry is not known to be in the store yet.
+struct PendingEntry {
+    let spi: SPI
+    let identifier: DistributionIdentifier
+    /// Who determined it, if not this node, and the number it asked with.
+    let origin: (node: NodeID, request: UInt64)?
+    /// The request under way, if any.
+    var request: UInt64?
+    var triedAt: UInt64
+    let beganAt: UInt64
+}
+
+/// A foreign entry that was sent to its owner.
+struct ForeignRequest {
+    let number: UInt64
+    let spi: SPI
+    let identifier: DistributionIdentifier
+    let sealed: [UInt8]
+    var triedAt: UInt64
+    let beganAt: UInt64
+}
+
+/// A tunnel that is being cleared from the store.
+struct PendingClearing {
+    let spi: SPI
+    let identifier: DistributionIdentifier
+    /// The store's revision of its entry.
+    let revision: UInt64
+    var request: UInt64?
+    var triedAt: UInt64
+}
+
+/// All of them, in the order in which they began.
+struct PendingEntries {
+    var adding: [PendingEntry] = []
+    var foreign: [ForeignRequest] = []
+    var clearing: [PendingClearing] = []
+    var lastForeign: UInt64 = 0
+}

@@ -1,0 +1,111 @@
+// Planned moves, as owner and as successor (design: planned moves lose no packet).
+//
+//     owner A                                         successor B
+//       │  record names B as successor of d               │
+//       │── moveOffer(d): "I record what I send" ────────▶│ loads d, holds d's packets
+//       │◀──────────────────────────── moveReady(d) ──────│
+//       │  a little later: A lets go, holds d's packets   │
+//       │── handover(d): numbers, windows, digests ──────▶│ compares, offers the next record
+//       │◀═══════ the store: d is B's, next generation ══▶│ serves, handles what it held
+//
+// Every packet that A did not handle came to B after B had begun to hold. What B holds and A has
+// handled, B's window (inbound) or A's digests (outbound) tell.
+
+import Cluster
+import Wire
+
+/// The state of all planned moves that concern one node.
+struct PlannedMoves {
+    enum Outgoing: Equatable {
+        case idle
+        /// Recording, and telling the successor so.
+        case offered
+        /// The successor holds packets since then.
+        case ready(UInt64)
+        /// Let go since then.
+        case frozen(UInt64)
+    }
+
+    struct Incoming {
+        var generation: UInt16 = 0
+        var isReady = false
+        var parts: UInt16 = 0
+        var partsSeen: Set<UInt16> = []
+        var digests: [UInt64] = []
+        /// Tunnels whose exact state has come.
+        var named: Set<SPI> = []
+
+        var isComplete: Bool { parts > 0 && partsSeen.count == Int(parts) }
+    }
+
+    /// By identifier.
+    var outgoing: [Outgoing]
+    /// By identifier.
+    var incoming: [Incoming]
+    /// By identifier: what was handed over, to be told again.
+    var handovers: [[Handover]]
+    /// When offers and handovers are told again.
+    var nextTellingAt = UInt64.max
+
+    init(identifierCount: Int) {
+        outgoing = Array(repeating: .idle, count: identifierCount)
+        incoming = Array(repeating: Incoming(), count: identifierCount)
+        handovers = Array(repeating: [], count: identifierCount)
+    }
+
+    /// True when the ownership `generation` begins with the exact state of the one before.
+    func isHandedOver(_ identifier: DistributionIdentifier, _ generation: UInt16) -> Bool {
+        let move = incoming[Int(identifier.value)]
+        return move.isComplete && move.generation + 1 == generation
+    }
+
+    mutating func endIncoming(_ identifier: DistributionIdentifier) {
+        incoming[Int(identifier.value)] = Incoming()
+    }
+
+    /// Identifiers of which `node` is the successor and has all it needs.
+    func readyToCommit(
+        _ record: AllocationRecord, _ node: NodeID, rules: Rules
+    ) -> [DistributionIdentifier] {
+        record.successors.indices.compactMap { place in
+            guard record.successors[place] == node else { return nil }
+            let move = incoming[place]
+            let identifier = DistributionIdentifier(UInt16(place))
+            guard move.generation == record.allocation.generation(of: identifier) else {
+                return nil
+            }
+            let isComplete = rules.hold(.handoverAwaited) ? move.isComplete : move.isReady
+            return isComplete ? identifier : nil
+        }
+    }
+
+    /// True when the successor has been holding packets for long enough.
+    func mayLetGo(_ place: Int, _ timing: ClusterTiming, _ now: UInt64) -> Bool {
+        guard case .ready(let since) = outgoing[place] else { return false }
+        return now >= since + timing.holdNanoseconds
+    }
+
+    func isFrozen(_ place: Int) -> Bool {
+        if case .frozen = outgoing[place] { true } else { false }
+    }
+
+    /// Identifiers that were let go and are not relieved.
+    func overdue(_ timing: ClusterTiming, _ now: UInt64) -> [DistributionIdentifier] {
+        outgoing.indices.compactMap { place in
+            guard case .frozen(let since) = outgoing[place],
+                now >= since + timing.reliefNanoseconds
+            else { return nil }
+            return DistributionIdentifier(UInt16(place))
+        }
+    }
+
+    func nextDeadline(_ timing: ClusterTiming) -> UInt64 {
+        var deadline = nextTellingAt
+        for move in outgoing {
+            if case .ready(let since) = move {
+                deadline = min(deadline, since + timing.holdNanoseconds)
+            }
+        }
+        return deadline
+    }
+}

@@ -1,0 +1,50 @@
+// What a node publishes: leases to the store, checkpoints and loads to the other nodes.
+
+import Cluster
+
+/// The state of all publishing of one node.
+struct Publishing {
+    /// By identifier: its leases are to be published.
+    var isWanted: [Bool]
+    /// By identifier: numbers beyond the lease may be used, since the store is away.
+    var isAllowed: [Bool]
+    /// By identifier: numbers beyond the lease may be in use, and the store does not know.
+    var isOverrun: [Bool]
+    /// By identifier: when it was last visited.
+    var visitedAt: [UInt64]
+    /// By identifier: octets of data since its last checkpoint, and when that was.
+    var checkpointedAt: [UInt64]
+
+    /// The request under way, and what it publishes.
+    var request: UInt64?
+    var underWay: [LeaseRecord] = []
+    var nextAttemptAt: UInt64 = 0
+
+    /// Where the next round of visits begins.
+    var cursor = 0
+    /// Octets of checkpoints that may be sent whatever the traffic is.
+    var allowanceBytes = 0
+    var allowedAt: UInt64 = 0
+
+    /// What the members told of their identifiers, by identifier.
+    var packetsPerSecond: [UInt32]
+    var nextLoadReportAt: UInt64 = 0
+    var lastLoadReportAt: UInt64 = 0
+
+    init(identifierCount: Int) {
+        isWanted = Array(repeating: false, count: identifierCount)
+        isAllowed = isWanted
+        isOverrun = isWanted
+        visitedAt = Array(repeating: 0, count: identifierCount)
+        checkpointedAt = visitedAt
+        packetsPerSecond = Array(repeating: 0, count: identifierCount)
+    }
+
+    var isOverrunning: Bool { isOverrun.contains(true) }
+
+    mutating func noteLoads(_ report: LoadReport, from peer: NodeID) {
+        for load in report.loads where Int(load.identifier.value) < packetsPerSecond.count {
+            packetsPerSecond[Int(load.identifier.value)] = load.packetsPerSecond
+        }
+    }
+}

@@ -1,0 +1,283 @@
+// Traffic: peers and a server send numbered packets through all tunnels, and every node sees all.
+
+import Cluster
+import ESP
+import Gateway
+import Wire
+
+/// A tunnel as the run sees it.
+struct SimulatedTunnel {
+    enum State { case wanted, established, cleared }
+
+    var state = State.wanted
+    /// Counts what the server sent to the peer.
+    var serverSerial: UInt64 = 0
+    /// Serials at the beginning of the last part of the run: from then on all must arrive.
+    var peerMark: UInt64?
+    var serverMark: UInt64?
+    var isTrafficPlanned = false
+    var attempts = 0
+}
+
+extension Simulation {
+    // MARK: Setting up
+
+    /// Some node agrees upon the tunnel with the peer: its owner, as a peer's IKE messages come to
+    /// it, or now and then another one.
+    func establish(_ tunnel: Int) {
+        guard tunnels[tunnel].state == .wanted else { return }
+        tunnels[tunnel].attempts += 1
+        let spi = peers.gatewaySPI(of: tunnel)
+        let key = StoreKey.entry(peers.identifier(of: tunnel), spi).text
+        // Its node died before it could tell: the peer asks again, and the cluster knows it.
+        if case .pairs(let pairs, _) = store.handle(.read(prefix: key), nowNanoseconds: now),
+            !pairs.isEmpty
+        {
+            begin(tunnel)
+            return
+        }
+        let alive = nodes.indices.filter {
+            nodes[$0].life != nil && nodes[$0].stoppedUntil <= now
+        }
+        retry(tunnel)
+        guard !alive.isEmpty else { return }
+        let number = alive[Int(trafficRandom.below(UInt64(alive.count)))]
+        let gatewayEnd = peers.gatewayEnd(of: tunnel)
+        nodes[number].life?.gateway.establish(
+            inbound: gatewayEnd.inbound, outbound: gatewayEnd.outbound,
+            nowNanoseconds: nodes[number].local(now))
+        drain(number)
+    }
+
+    /// The peer tries again later; one whose tunnel is up does not ask.
+    func retry(_ tunnel: Int) {
+        queue.push(at: now + 200_000_000, .establish(tunnel: tunnel))
+    }
+
+    func begin(_ tunnel: Int) {
+        guard tunnels[tunnel].state == .wanted else { return }
+        tunnels[tunnel].state = .established
+        figures.established += 1
+        guard !tunnels[tunnel].isTrafficPlanned else { return }
+        tunnels[tunnel].isTrafficPlanned = true
+        let first = trafficRandom.below(options.packetInterval)
+        queue.push(at: now + first, .traffic(tunnel: tunnel))
+    }
+
+    // MARK: Sending
+
+    func sendTraffic(_ tunnel: Int) {
+        guard tunnels[tunnel].state == .established else { return }
+        if now >= end - Self.settledNanoseconds, tunnels[tunnel].peerMark == nil {
+            tunnels[tunnel].peerMark = peers.serial(of: tunnel) + 1
+            tunnels[tunnel].serverMark = tunnels[tunnel].serverSerial + 1
+        }
+        if now + Self.silentNanoseconds < end {
+            sendFromPeer(tunnel)
+            sendFromServer(tunnel)
+        }
+        let jitter = trafficRandom.below(options.packetInterval / 4 + 1)
+        queue.push(at: now + options.packetInterval - jitter, .traffic(tunnel: tunnel))
+    }
+
+    private func sendFromPeer(_ tunnel: Int) {
+        let slot = pool.allocate()
+        guard
+            let place = peers.seal(
+                tunnel, into: pool.base(slot), capacity: PacketPool.slotBytes,
+                offset: PacketPool.headroom, payloadBytes: options.payloadBytes, now: now)
+        else {
+            pool.release(slot)
+            return
+        }
+        pool.place(slot, offset: place.offset, length: place.length)
+        figures.packets += 1
+        record(slot)
+        let arrivals = uplink.arrivals(sentAt: now, &linkRandom)
+        if arrivals.first == nil { checker.lost += 1 }
+        if let second = arrivals.second {
+            checker.doubled += 1
+            queue.push(at: second, .outerArrives(slot: pool.copy(slot)))
+        }
+        if let first = arrivals.first {
+            queue.push(at: first, .outerArrives(slot: slot))
+        } else {
+            pool.release(slot)
+        }
+    }
+
+    private func sendFromServer(_ tunnel: Int) {
+        tunnels[tunnel].serverSerial += 1
+        let slot = pool.allocate()
+        let length = peers.innerPacket(
+            toPeer: tunnel, serial: tunnels[tunnel].serverSerial,
+            into: pool.base(slot) + PacketPool.headroom, payloadBytes: options.payloadBytes)
+        pool.place(slot, offset: PacketPool.headroom, length: length)
+        figures.packets += 1
+        queue.push(at: now + 20_000, .innerArrives(slot: slot))
+    }
+
+    // MARK: The segment that all nodes are on
+
+    /// Shows a packet to every node, to each in a copy of its own.
+    func spread(_ slot: Int32, isOuter: Bool) {
+        pool.setWord(slot, 0)
+        guard options.skew > 0 else {
+            for number in nodes.indices {
+                if isOuter { showOuter(slot, to: number) } else { showInner(slot, to: number) }
+            }
+            finishPacket(slot)
+            pool.release(slot)
+            return
+        }
+        for number in nodes.indices {
+            pool.retain(slot)
+            let time = now + linkRandom.below(options.skew)
+            queue.push(
+                at: time,
+                isOuter
+                    ? .outerAt(node: number, slot: slot) : .innerAt(node: number, slot: slot))
+        }
+        pool.release(slot)
+    }
+
+    /// What no node handled was sent while its tunnel had no owner.
+    private func finishPacket(_ slot: Int32) {
+        if pool.word(slot) == 0 { checker.unowned += 1 }
+    }
+
+    private func copyToScratch(_ slot: Int32) -> PacketDescriptor {
+        let packet = pool.packet(slot)
+        let offset = PacketPool.headroom
+        if let base = packet.baseAddress {
+            (scratch + offset).copyMemory(from: base, byteCount: packet.count)
+        }
+        return PacketDescriptor(
+            buffer: scratch, capacity: PacketPool.slotBytes, offset: offset,
+            length: packet.count)
+    }
+
+    func showOuter(_ slot: Int32, to number: Int) {
+        let node = nodes[number]
+        guard let life = node.life, node.stoppedUntil <= now else { return }
+        packets.initializeElement(at: 0, to: copyToScratch(slot))
+        life.gateway.receive(
+            packets, verdicts: verdicts, nowNanoseconds: node.local(now), packetTime: now)
+        switch verdicts[0] {
+        case .delivered:
+            claim(slot, number)
+            deliverInner(packets[0].packet, at: number)
+        case .dropped(let reason):
+            claim(slot, number, reason)
+            trace.mix(UInt64(reason.rawValue) << 8 | 3, now)
+        case .held: checker.held += 1
+        default: break
+        }
+    }
+
+    func showInner(_ slot: Int32, to number: Int) {
+        let node = nodes[number]
+        guard let life = node.life, node.stoppedUntil <= now else { return }
+        packets.initializeElement(at: 0, to: copyToScratch(slot))
+        life.gateway.send(
+            packets, verdicts: verdicts, nowNanoseconds: node.local(now), packetTime: now)
+        switch verdicts[0] {
+        case .delivered:
+            claim(slot, number)
+            sendOuter(packets[0].packet, from: number)
+        case .dropped(let reason):
+            claim(slot, number, reason)
+            trace.mix(UInt64(reason.rawValue) << 8 | 4, now)
+        case .held: checker.held += 1
+        default: break
+        }
+    }
+
+    /// A packet is handled by one node. One that is fenced refuses what may be another's now, and
+    /// one that counts what no tunnel covers may not know of a new tunnel yet: neither handles.
+    private func claim(_ slot: Int32, _ number: Int, _ reason: DropReason? = nil) {
+        if let reason {
+            figures.drops[reason] += 1
+            if reason == .notServing || reason == .noAssociation { return }
+        }
+        let handled = pool.word(slot) + 1
+        pool.setWord(slot, handled)
+        if handled > 1 {
+            fail("two nodes handled one packet; the second was node \(nodes[number].id)")
+        }
+    }
+
+    // MARK: Arriving
+
+    /// An inner packet came out of a node.
+    func deliverInner(_ packet: UnsafeRawBufferPointer, at number: Int) {
+        guard let label = peers.readInner(packet), !label.isToPeer else {
+            fail("node \(nodes[number].id) delivered what no peer had sent")
+            return
+        }
+        trace.mix(UInt64(label.tunnel) << 8 | 1, label.serial)
+        figures.delivered += 1
+        recorder?.deliver(tunnel: label.tunnel, by: nodes[number].id, at: now)
+        checker.deliver(label, at: now, self)
+    }
+
+    /// A gateway sends an ESP packet to a peer.
+    func sendOuter(_ packet: UnsafeRawBufferPointer, from number: Int) {
+        guard let sent = peers.inspect(packet) else {
+            fail("node \(nodes[number].id) sent what belongs to no tunnel")
+            return
+        }
+        trace.mix(UInt64(sent.tunnel) << 8 | 2, sent.sequence)
+        figures.sealed += 1
+        checker.noteSent(sent, self)
+        let arrivals = downlink.arrivals(sentAt: now, &linkRandom)
+        for time in [arrivals.first, arrivals.second] {
+            guard let time, let base = packet.baseAddress else { continue }
+            let slot = pool.allocate()
+            let offset = PacketPool.headroom
+            (pool.base(slot) + offset).copyMemory(from: base, byteCount: packet.count)
+            pool.place(slot, offset: offset, length: packet.count)
+            queue.push(at: time, .peerReceives(slot: slot))
+        }
+    }
+
+    func receiveAtPeer(_ slot: Int32) {
+        defer { pool.release(slot) }
+        let verdict = peers.open(
+            pool.base(slot), capacity: PacketPool.slotBytes, offset: pool.offset(slot),
+            length: pool.length(slot), now: now)
+        switch verdict {
+        case .delivered(let tunnel, let serial):
+            figures.received += 1
+            checker.deliver(
+                InnerLabel(tunnel: tunnel, isToPeer: true, serial: serial), at: now, self)
+        case .dropped: figures.peerDrops += 1
+        case .misdelivered(let tunnel):
+            fail("the peer of tunnel \(tunnel) got a packet that was not for it")
+        }
+    }
+
+    // MARK: An attacker
+
+    /// Remembers packets on the wire, the newest of a bounded number.
+    private func record(_ slot: Int32) {
+        let octets = Array(pool.packet(slot))
+        if recorded.count < 512 {
+            recorded.append(octets)
+        } else {
+            recorded[Int(figures.packets % 512)] = octets
+        }
+    }
+
+    /// Sends a recorded packet again.
+    func replay(_ place: Int) {
+        guard !recorded.isEmpty else { return }
+        let octets = recorded[place % recorded.count]
+        let slot = pool.allocate()
+        let offset = PacketPool.headroom
+        (pool.base(slot) + offset).copyMemory(from: octets, byteCount: octets.count)
+        pool.place(slot, offset: offset, length: octets.count)
+        figures.replayed += 1
+        spread(slot, isOuter: true)
+    }
+}

@@ -1,0 +1,66 @@
+// What a run comes to.
+
+public import ESP
+public import Gateway
+
+/// Figures of one run. Times are nanoseconds of virtual time.
+public struct SimulationFigures: Sendable {
+    /// Who served what from a moment on; 0: nobody.
+    public struct Ownership: Sendable {
+        /// From when.
+        public let time: UInt64
+        /// By identifier.
+        public let owners: [UInt16]
+    }
+
+    /// Follows from every packet and every change: equal for equal seeds, on every machine.
+    public internal(set) var traceHash: UInt64 = 0
+    /// Events handled.
+    public internal(set) var events: UInt64 = 0
+    /// Packets that peers and servers sent.
+    public internal(set) var packets: UInt64 = 0
+    /// Inner packets that came out of the cluster.
+    public internal(set) var delivered: UInt64 = 0
+    /// ESP packets that gateways sent.
+    public internal(set) var sealed: UInt64 = 0
+    /// Inner packets that peers accepted.
+    public internal(set) var received: UInt64 = 0
+    /// Packets that peers refused.
+    public internal(set) var peerDrops: UInt64 = 0
+    /// Refusals by gateways.
+    public internal(set) var drops = DropCounters()
+    /// Packets that came while nobody owned their tunnels.
+    public internal(set) var unowned: UInt64 = 0
+    /// Packets that an attacker sent again.
+    public internal(set) var replayed: UInt64 = 0
+    /// Packets accepted twice, with `learn`.
+    public internal(set) var duplicates: UInt64 = 0
+    /// Packets counted as possible replays.
+    public internal(set) var exposed: UInt64 = 0
+    /// Tunnels set up.
+    public internal(set) var established = 0
+    /// Allocations that took force, summed over the nodes.
+    public internal(set) var reallocations = 0
+    /// Datagrams on the HA link, and their octets.
+    public internal(set) var datagrams: UInt64 = 0
+    /// Octets of these.
+    public internal(set) var datagramBytes: UInt64 = 0
+    /// Transactions of the store.
+    public internal(set) var storeWrites: UInt64 = 0
+    /// Octets of their values.
+    public internal(set) var storeBytes: UInt64 = 0
+    /// Records of the store that were not believed.
+    public internal(set) var recordsRefused = 0
+    /// The longest time without a delivery, over the tunnels.
+    public internal(set) var outages = OutageSummary([])
+    /// What all nodes counted, in all their lives.
+    public internal(set) var counters = GatewayCounters()
+    /// The ownership map over time, if the run was to record it.
+    public internal(set) var ownership: [Ownership] = []
+    /// What happened to the cluster as a whole, by time, if the run was to record it.
+    public internal(set) var milestones: [Milestone] = []
+    /// The first deliveries, 4 194 304 at most, by time, if the run was to record them.
+    public internal(set) var deliveries: [Delivery] = []
+    /// The longest time without a delivery of each tunnel.
+    public internal(set) var tunnelOutages: [UInt64] = []
+}

@@ -1,0 +1,97 @@
+// What a simulated cluster is like. What is not asked for is drawn from the seed, so that many
+// seeds are also many kinds of clusters.
+
+public import Cluster
+public import ESP
+import Gateway
+
+/// One run's cluster, traffic and faults. Times are nanoseconds of virtual time.
+public struct SimulationOptions: Sendable {
+    /// What all else that is random follows from.
+    public var seed: UInt64
+    /// Nodes at the start.
+    public var nodes = 3
+    /// Tunnels, all of which are set up through the cluster.
+    public var tunnels = 30
+    /// From the first packet to the last.
+    public var duration: UInt64 = 10_000_000_000
+    /// What may go wrong.
+    public var kinds: [FaultKind] = FaultKind.allCases
+    /// What goes wrong, if it is not to be drawn.
+    public var faults: [Fault]?
+    /// Distribution identifiers.
+    public var identifiers = 64
+    /// Times of the cluster protocol.
+    public var timing = ClusterTiming()
+    /// What a new owner does about possible replays.
+    public var policy = TakeoverPolicy.learn
+    /// How many numbers are published ahead; nil: what fits the policy.
+    public var leaseSizing: LeaseSizing?
+    /// Between two packets of a tunnel in one direction.
+    public var packetInterval: UInt64 = 20_000_000
+    /// Octets of inner payload.
+    public var payloadBytes = 64
+    /// One way between nodes, to the store, and from peers to the cluster.
+    public var linkDelay: UInt64 = 1_000_000
+    /// What delays vary by.
+    public var jitter: UInt64 = 100_000
+    /// What the store takes to answer.
+    public var storeDelay: UInt64 = 300_000
+    /// The copies of one packet reach the nodes so far apart, at most.
+    public var skew: UInt64 = 0
+    /// Sessions of each node's card.
+    public var cardCapacity = 4096
+    /// Algorithms, in turn.
+    public var transforms = SimulationOptions.counterModes(1)
+    /// Which rules hold.
+    public var rules = Rules()
+    /// Stores what becomes of every identifier and every tunnel, for a report.
+    public var records = false
+
+    /// A run with the defaults.
+    public init(seed: UInt64) { self.seed = seed }
+
+    /// A run of which everything follows from the seed.
+    public static func drawn(seed: UInt64) -> SimulationOptions {
+        var random = SimulationRandom(seed: seed).fork(0x6F70_7469_6F6E)
+        var options = SimulationOptions(seed: seed)
+        options.nodes = Int(random.between(2, 5))
+        options.tunnels = Int(random.between(8, 40))
+        options.identifiers = 16 << Int(random.below(4))
+        options.packetInterval = random.between(5_000_000, 40_000_000)
+        options.linkDelay = random.between(50_000, 2_000_000)
+        options.jitter = random.between(0, options.linkDelay / 2)
+        options.storeDelay = random.between(100_000, 3_000_000)
+        if random.chance(1, in: 3) { options.skew = random.between(1000, 200_000) }
+        if random.chance(1, in: 4) { options.policy = .strict }
+        if random.chance(1, in: 4) { options.timing.heartbeatNanoseconds = 5_000_000 }
+        if random.chance(1, in: 4) { options.timing.heartbeatNanoseconds = 20_000_000 }
+        options.payloadBytes = Int(random.between(16, 200))
+        options.transforms = counterModes(Int(random.between(1, 3)))
+        var sizing = LeaseSizing(policy: options.policy)
+        if options.policy == .strict {
+            // What is refused after all takeovers must pass before the run is over.
+            options.packetInterval = random.between(3_000_000, 8_000_000)
+            sizing.receiveMinimum = 8
+            sizing.receiveStart = 4
+            sizing.receiveAllowance = 8
+            sizing.receiveHorizonNanoseconds = 100_000_000
+        }
+        if random.chance(1, in: 2) {
+            // Leases that are used up all the time.
+            sizing.sendMinimum = random.between(16, 256)
+            sizing.sendStart = random.between(16, 256)
+        }
+        options.leaseSizing = sizing
+        return options
+    }
+
+    /// The first of some algorithms whose IVs show the sequence number: what checkers need.
+    public static func counterModes(_ count: Int) -> [Transform] {
+        let all = Transform.all.filter {
+            ($0.encryption == .aesGCM16 || $0.encryption == .chaCha20Poly1305)
+                && $0.keyBits != 192
+        }
+        return Array(all.sorted { $0.keyBits > $1.keyBits }.prefix(count))
+    }
+}

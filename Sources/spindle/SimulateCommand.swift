@@ -1,0 +1,266 @@
+// `spindle simulate`: whole clusters in virtual time, one from each seed, with faults, and checked.
+
+import ArgumentParser
+import Cluster
+import Foundation
+import SimKit
+
+struct SimulateCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "simulate",
+        abstract: "Run whole clusters in virtual time, break things, and check what must hold.",
+        discussion: """
+            Everything in a run follows from its seed: size, traffic, links and faults, as far as \
+            they are not given. The gateways are the real ones, and peers really encrypt. A run \
+            fails as soon as a sequence number or a nonce is used twice, two nodes serve one \
+            tunnel, a packet comes out twice beyond what the policy allows, or if something has \
+            not healed in the end. Each seed is run twice and must do the same both times. Times \
+            count from when the tunnels are set up; what is before is negative.
+
+            Durations have a unit: 300us, 2ms, 1.5s, 1min. Kinds of faults, for --faults:
+
+            \(FaultList.help)
+
+            Examples:
+
+              spindle simulate --seeds 100
+              spindle simulate --seed 17 --nodes 3 --faults crash,partition --report report
+            """)
+
+    static let nodesRange = 1...62
+    static let tunnelsMaximum = 100_000
+    static let durationRange: ClosedRange<UInt64> = 5_000_000_000...3_600_000_000_000
+    /// Of one seed: what is wrong in the end is wrong in many places.
+    private static let failuresTold = 5
+    /// With faults: the last two fifths of a run are without, and the store's leases last 2 s.
+    static let healingMinimum: UInt64 = 10_000_000_000
+    static let heartbeatRange: ClosedRange<UInt64> = 1_000_000...1_000_000_000
+
+    @Option(help: "The first seed.")
+    var seed: UInt64 = 1
+
+    @Option(help: "How many seeds, upwards from the first.")
+    var seeds: UInt64 = 1
+
+    @Option(help: "Nodes at the start, 1 to 62.")
+    var nodes: Int?
+
+    @Option(help: "Tunnels, 1 to 100000.")
+    var tunnels: Int?
+
+    @Option(
+        help:
+            "Virtual time of faults and traffic, with a unit: 10s (5s without faults) to 60min."
+    )
+    var duration = SimulatedDuration(nanoseconds: 10_000_000_000)
+
+    @Option(help: ArgumentHelp("Kinds of faults, or all, or none.", valueName: "list"))
+    var faults: FaultList?
+
+    @Option(help: "What a new owner does about packets that may be replays.")
+    var policy: TakeoverPolicy?
+
+    @Option(
+        help: """
+            Time between heartbeats, with a unit: 1ms to 1s. The delay of the links is at most \
+            two fifths of it.
+            """)
+    var heartbeat: SimulatedDuration?
+
+    #if RULE_BREAKS
+        @Option(
+            name: .customLong("break"),
+            help: ArgumentHelp("Switch a rule off (debug builds only).", valueName: "rule"))
+        var broken: Rule?
+    #endif
+
+    @Option(
+        help: ArgumentHelp(
+            "Write what happens to this file, \"-\" for the terminal; one seed, run once.",
+            valueName: "file"))
+    var trace: String?
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            Write a page about a run to index.html in this folder: of the first seed that fails, \
+            else of the first.
+            """, valueName: "folder"))
+    var report: String?
+
+    @Flag(help: "Print one JSON object instead of a table.")
+    var json = false
+
+    @Flag(help: "Run each seed once, and do not compare it with itself.")
+    var once = false
+
+    func validate() throws {
+        guard (1...1_000_000).contains(seeds) else {
+            throw ValidationError("--seeds must be from 1 to 1000000")
+        }
+        guard !seed.addingReportingOverflow(seeds).overflow else {
+            throw ValidationError("--seed and --seeds together exceed the largest seed")
+        }
+        if let nodes, !Self.nodesRange.contains(nodes) {
+            throw ValidationError("--nodes must be from 1 to 62")
+        }
+        if let tunnels, !(1...Self.tunnelsMaximum).contains(tunnels) {
+            throw ValidationError("--tunnels must be from 1 to \(Self.tunnelsMaximum)")
+        }
+        guard Self.durationRange.contains(duration.nanoseconds) else {
+            throw ValidationError("--duration must be from 5s to 60min")
+        }
+        if faults?.kinds.isEmpty != true, duration.nanoseconds < Self.healingMinimum {
+            throw ValidationError(
+                "--duration must be 10s at least with faults: what they break needs time to heal")
+        }
+        if let heartbeat, !Self.heartbeatRange.contains(heartbeat.nanoseconds) {
+            throw ValidationError("--heartbeat must be from 1ms to 1s")
+        }
+        if trace != nil, seeds > 1 { throw ValidationError("--trace is for one seed") }
+        if trace == "-", json {
+            throw ValidationError("--trace - and --json would both write to standard output")
+        }
+        if trace == "" { throw ValidationError("--trace needs the name of a file, or -") }
+        if report == "" { throw ValidationError("--report needs the name of a folder") }
+    }
+
+    func run() throws {
+        // What can't be written is found out before hours of simulation, not after.
+        if let report { try makeFolder(report) }
+        let trace = try trace.map { try SimulateTrace(path: $0) }
+        var summary = SimulateSummary()
+        var document = SimulateReport()
+        var shown = seed
+        let isWatched = isatty(STDERR_FILENO) == 1 && seeds > 1
+        for seed in seed..<seed + seeds {
+            let outcome =
+                if let trace {
+                    try SimulateRun.traced(options(seed), trace)
+                } else {
+                    try SimulateRun.outcome(of: options(seed), isRepeated: !once)
+                }
+            if !outcome.failures.isEmpty, summary.failed == 0 { shown = seed }
+            summary.add(outcome)
+            if isWatched { showProgress(summary) }
+            if json {
+                document.seeds.append(.init(outcome, command: command(repeating: seed)))
+            } else {
+                if isWatched, !outcome.failures.isEmpty { clearProgress() }
+                tell(outcome)
+            }
+        }
+        if isWatched { clearProgress() }
+        document.failed = summary.failed
+        if json { try printJSON(document) } else { summary.lines().forEach { print($0) } }
+        if let report { try write(report, about: shown) }
+        if summary.failed > 0 { throw ExitCode(1) }
+    }
+
+    /// What is given, and for the rest what the seed gives.
+    private func options(_ seed: UInt64) -> SimulationOptions {
+        var options = SimulationOptions.drawn(seed: seed)
+        options.duration = duration.nanoseconds
+        if let nodes {
+            options.nodes = nodes
+            // Every node needs an identifier, those that join included.
+            while options.identifiers < nodes + 2 { options.identifiers *= 2 }
+        }
+        if let tunnels {
+            options.tunnels = tunnels
+            // A tunnel has two sessions, and one node may be the last.
+            options.cardCapacity = max(options.cardCapacity, tunnels * 2 + 64)
+        }
+        if let faults { options.kinds = faults.kinds }
+        if let policy, policy != options.policy {
+            options.policy = policy
+            options.leaseSizing = sizing(for: policy, like: options.leaseSizing)
+        }
+        if let heartbeat {
+            options.timing.heartbeatNanoseconds = heartbeat.nanoseconds
+            options.linkDelay = min(options.linkDelay, heartbeat.nanoseconds * 2 / 5)
+            options.jitter = min(options.jitter, options.linkDelay / 2)
+        }
+        #if RULE_BREAKS
+            options.rules.broken = broken
+        #endif
+        return options
+    }
+
+    private func sizing(for policy: TakeoverPolicy, like drawn: LeaseSizing?) -> LeaseSizing {
+        var sizing = LeaseSizing(policy: policy)
+        if policy == .strict {
+            // As when it is drawn: what is refused after a takeover must pass before the end.
+            sizing.receiveMinimum = 32
+            sizing.receiveStart = 16
+        }
+        if let drawn {
+            sizing.sendMinimum = drawn.sendMinimum
+            sizing.sendStart = drawn.sendStart
+        }
+        return sizing
+    }
+
+    /// What to type to see one of the runs again.
+    private func command(repeating seed: UInt64) -> String {
+        var words = ["spindle", "simulate", "--seed", "\(seed)"]
+        if let nodes { words += ["--nodes", "\(nodes)"] }
+        if let tunnels { words += ["--tunnels", "\(tunnels)"] }
+        if duration.nanoseconds != 10_000_000_000 {
+            words += ["--duration", duration.defaultValueDescription]
+        }
+        if let faults { words += ["--faults", faults.defaultValueDescription] }
+        if let policy { words += ["--policy", policy.rawValue] }
+        if let heartbeat { words += ["--heartbeat", heartbeat.defaultValueDescription] }
+        #if RULE_BREAKS
+            if let broken { words += ["--break", broken.rawValue] }
+        #endif
+        return words.joined(separator: " ")
+    }
+
+    // MARK: What is told
+
+    /// A failure at any time; the plan of a run when it is the only one.
+    private func tell(_ outcome: SimulateOutcome) {
+        let options = outcome.options
+        if seeds == 1 {
+            print(
+                "Seed \(options.seed): \(options.nodes) nodes, \(options.tunnels) tunnels, policy "
+                    + "\(options.policy.rawValue), trace hash "
+                    + String(outcome.figures.traceHash, radix: 16))
+            for fault in outcome.faults { print("  \(fault.description)") }
+            print("")
+        }
+        guard !outcome.failures.isEmpty else { return }
+        for failure in outcome.failures.prefix(Self.failuresTold) {
+            print("Seed \(options.seed) FAILED at \(secondsText(failure.time)): \(failure.text)")
+        }
+        let more = outcome.failures.count - Self.failuresTold
+        if more > 0 { print("  and \(more) more of the same time") }
+        if !outcome.trace.isEmpty {
+            print("  the last of its trace:")
+            for line in outcome.trace { print("  \(line)") }
+        }
+        print("  see it again: \(command(repeating: options.seed)) --trace -\n")
+    }
+
+    private func showProgress(_ summary: SimulateSummary) {
+        let text = "\r\(summary.seeds) of \(seeds) seeds, \(summary.failed) failed"
+        FileHandle.standardError.write(Data(text.utf8))
+    }
+
+    private func clearProgress() {
+        FileHandle.standardError.write(Data("\r\u{1B}[K".utf8))
+    }
+
+    /// Runs a seed once more, to record it.
+    private func write(_ folder: String, about seed: UInt64) throws {
+        var options = options(seed)
+        options.records = true
+        let simulation = try Simulation(options)
+        simulation.run()
+        let report = SimulationReport(simulation, command: command(repeating: seed))
+        let path = try writePage(report.html(), "index.html", in: folder)
+        if !json { print("\nReport about seed \(seed): \(path)") }
+    }
+}
