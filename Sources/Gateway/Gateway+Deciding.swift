@@ -48,6 +48,7 @@ extension Gateway {
                         .put(key: StoreKey.allocation.text, value: value, lease: nil)
                     ])),
             nowNanoseconds: now)
+        proposed = next
         decision = Decision(request: request, epoch: membership.epoch)
         nextDecisionAt = now + configuration.timing.heartbeatNanoseconds / 10
     }

@@ -58,8 +58,9 @@ extension Gateway {
             return ("the store is away, so the tunnel could be lost: try again", .refused)
         }
         if plane.roles[Int(identifier.value)] == .loading { _ = plane.load(identifier, now) }
-        let received = inbound.parameters.firstSequence - 1
-        let sent = (outbound?.parameters.firstSequence ?? 1) - 1
+        // An association whose numbers are used up begins at 2^64, which is 0.
+        let received = inbound.parameters.firstSequence &- 1
+        let sent = (outbound?.parameters.firstSequence ?? 1) &- 1
         let entry: AssociationHandle
         do {
             entry = try plane.insert(inbound, outbound, identifier)
@@ -218,7 +219,7 @@ extension Gateway {
         let identifier = tunnel.identifier
         let (generation, sendLimit) = (tunnel.generation, tunnel.sendLimit)
         let receiveLimit = tunnel.receiveLimit
-        let edge = tunnel.inbound.parameters.firstSequence - 1
+        let edge = tunnel.inbound.parameters.firstSequence &- 1
         let entry: AssociationHandle
         do {
             entry = try plane.insert(tunnel.inbound, tunnel.outbound, identifier)

@@ -69,6 +69,7 @@ extension Gateway {
         let key = StoreKey.entry(foreign.identifier, foreign.spi)
         do {
             let tunnel = try opened(foreign.sealed, key)
+            guard tunnel.inbound.parameters.spi == foreign.spi else { throw RecordError.misplaced }
             let refusal = install(
                 tunnel.inbound, tunnel.outbound, foreign.identifier, origin: origin, now)
             if let refusal { answer(origin, refusal.code) } else { retryEntries(now) }

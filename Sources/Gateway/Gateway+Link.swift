@@ -64,6 +64,9 @@ extension Gateway {
         guard checkpoints.generation > known || (checkpoints.generation == known && isOwner),
             configuration.rules.hold(.windowClosed)
         else { return }
-        for state in checkpoints.states { plane.apply(state) }
+        for state in checkpoints.states
+        where distribution.identifier(of: state.spi) == checkpoints.identifier {
+            plane.apply(state)
+        }
     }
 }

@@ -156,7 +156,8 @@ extension Gateway {
         else { return }
         moves.incoming[place].parts = handover.parts
         guard moves.incoming[place].partsSeen.insert(handover.part).inserted else { return }
-        for state in handover.states {
+        for state in handover.states
+        where distribution.identifier(of: state.spi) == handover.identifier {
             plane.apply(state)
             if plane.table.find(state.spi) != nil { moves.incoming[place].named.insert(state.spi) }
         }

@@ -232,9 +232,11 @@ extension Gateway {
         let sizing = plane.book.sizing
         for entry in plane.table.entries(of: identifier) where plane.book.isStored(entry) {
             let published = plane.book.published(entry)
+            let (send, receive) =
+                isBeyondLease ? (sizing.sendAllowance, sizing.receiveAllowance) : (0, 0)
             plane.grant(
-                entry, send: published.send + (isBeyondLease ? sizing.sendAllowance : 0),
-                receive: published.receive + (isBeyondLease ? sizing.receiveAllowance : 0))
+                entry, send: published.send.addingClamped(send),
+                receive: published.receive.addingClamped(receive))
         }
     }
 

@@ -94,11 +94,15 @@ extension Gateway {
         let place = Int(identifier.value)
         let generation = record.allocation.generation(of: identifier)
         let former = plane.generations[place]
-        let wasOwner = before?.allocation.owner(of: identifier) == node && !isStale[place]
-        isStale[place] = false
+        let wasOwner = before?.allocation.owner(of: identifier) == node
+        if wasOwner, record != proposed {
+            // Renewed by another process under this node's number, of which nothing is known.
+            isStale[place] = true
+            return
+        }
         plane.generations[place] = generation
         let isHandedOver = moves.isHandedOver(identifier, generation)
-        // An own identifier that is merely renewed: nobody else can have served it in between.
+        // Renewed by this very process: nobody else can have served it in between.
         if isHandedOver || (wasOwner && former == generation - 1 && former != 0) {
             let named = isHandedOver ? moves.incoming[place].named : nil
             beginExactly(identifier, named: named, &report, now)

@@ -101,12 +101,18 @@ extension Gateway {
         case .lease(let identifier):
             let record = try LeaseRecord(decoding: bytes)
             guard record.identifier == identifier else { return }
-            for lease in record.leases {
+            for lease in record.leases
+            where distribution.identifier(of: lease.spi) == identifier {
                 guard let entry = plane.table.find(lease.spi) else { continue }
                 plane.book.note(lease, generation: record.generation, of: entry)
             }
-        case .entry(_, let spi):
-            learn(try TunnelRecord(decoding: bytes), spi, pair, now)
+        case .entry(let identifier, let spi):
+            let tunnel = try TunnelRecord(decoding: bytes)
+            // A record says itself where it belongs, and that must be its place.
+            guard tunnel.identifier == identifier, tunnel.inbound.parameters.spi == spi,
+                distribution.identifier(of: spi) == identifier
+            else { throw .misplaced }
+            learn(tunnel, spi, pair, now)
         }
     }
 

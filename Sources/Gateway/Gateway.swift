@@ -49,6 +49,8 @@ public struct Gateway: ~Copyable {
     var isReplaced = false
 
     var decision: Decision?
+    /// The last record that this process offered to the store.
+    var proposed: AllocationRecord?
     /// A decision for this epoch has an unknown outcome: it may still come true.
     var unresolvedEpoch: UInt64?
     var nextDecisionAt: UInt64 = 0
@@ -252,21 +254,13 @@ public struct Gateway: ~Copyable {
         plane.table.entries().map { plane.table.status(of: $0).spi }.sorted()
     }
 
-    /// True when the tunnel's packets would be handled here if the card had room.
-    package borrowing func isWaiting(_ spi: SPI) -> Bool {
-        guard let entry = plane.table.find(spi) else { return false }
-        return plane.waiting.contains(entry)
-    }
-
     /// True while the node handles packets of the identifier, by its own clock.
     package func serves(_ identifier: DistributionIdentifier, nowNanoseconds now: UInt64) -> Bool {
         now < plane.servingUntil && plane.owns(identifier)
     }
 
-    /// True when the identifier's entries are on the card.
-    package func isLoaded(_ identifier: DistributionIdentifier) -> Bool {
-        plane.roles[Int(identifier.value)] == .owned
-    }
+    /// Whom it has told others to suspect, ascending.
+    package var toldSuspects: [NodeID] { membership.toldSuspects }
 
     /// Packets held now.
     package var heldCount: UInt64 { UInt64(plane.held.packets.count) }

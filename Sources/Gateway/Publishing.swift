@@ -12,7 +12,7 @@ struct Publishing {
     var isOverrun: [Bool]
     /// By identifier: when it was last visited.
     var visitedAt: [UInt64]
-    /// By identifier: octets of data since its last checkpoint, and when that was.
+    /// By identifier: when its last checkpoint was.
     var checkpointedAt: [UInt64]
 
     /// The request under way, and what it publishes.

@@ -45,6 +45,68 @@ private func allocation(_ nodes: NodeID...) throws -> Allocation {
         #expect(node.sessionSPIs == [mine, others].sorted())
     }
 
+    // What would fool us: a sealed record is believed whatever it says, and its identifier is an
+    // index. It may be of a cluster with more identifiers, or stand at another tunnel's place.
+    @Test func misplacedEntriesAreRefused() throws {
+        let node = try Node(1)
+        let peers = try Peers()
+        try node.take(allocation(one, two))
+        let (spi, other) = (try tunnelSPI(0, 1), try tunnelSPI(0, 2))
+        let wanted = try peers.connect(spi)
+        let far = DistributionIdentifier(4095)
+        let zero = DistributionIdentifier(0)
+        for (key, identifier) in [
+            (StoreKey.entry(far, spi), far), (.entry(zero, spi), far), (.entry(far, spi), zero),
+            (.entry(zero, other), zero),
+        ] {
+            try node.learn(wanted, under: key, identifier: identifier)
+            let refusals = node.news.filter {
+                $0 == .recordRefused(key: key.text, reason: RecordError.misplaced.description)
+            }
+            #expect(refusals.count == 1 && node.gateway.tableSPIs().isEmpty)
+        }
+        try node.learn(wanted)
+        #expect(node.gateway.tableSPIs() == [spi])
+    }
+
+    // What would fool us: the number before the first is 2^64 - 1 for an association whose extended
+    // numbers are used up.
+    @Test func usedUpEntriesAreTaken() throws {
+        let node = try Node(1)
+        let peers = try Peers()
+        try node.take(allocation(one, two))
+        let (mine, others) = (try tunnelSPI(0, 1), try tunnelSPI(15, 1))
+        for spi in [mine, others] {
+            var wanted = try peers.connect(spi)
+            wanted.usesESN = true
+            var slab = AssociationSlab(capacity: 1, catalogue: AssociationCatalogue())
+            let used = try slab.insert(
+                association(wanted), distributionIdentifier: 0, ivGeneration: 1)
+            slab.apply(
+                SequenceCheckpoint(spi: spi, sequence: .max, packets: 1, bytes: 1), to: used)
+            let usedUp = slab.association(of: used)
+            let first = usedUp.parameters.firstSequence
+            #expect(first == 0)
+            node.learn(usedUp)
+        }
+        #expect(node.gateway.tableSPIs() == [mine, others].sorted())
+    }
+
+    // What would fool us: numbers of an ownership that another process under the same number had
+    // begun and used, taken for this one's.
+    @Test func renewalsByAnotherProcessAreRenewedAgain() throws {
+        let node = try Node(1)
+        let first = try allocation(one, two)
+        try node.take(first)
+        node.take(AllocationRecord(try first.renewing(one)), isOwn: false)
+        let record = node.gateway.record
+        let now = try #require(record?.allocation)
+        #expect(now.epoch == 3 && now.generation(of: DistributionIdentifier(0)) == 3)
+        #expect(record?.overrunGenerations[0] == 3)
+        let isOwner = node.gateway.owns(DistributionIdentifier(0))
+        #expect(isOwner)
+    }
+
     // Fig. 6B under traffic. What would fool us: a packet that is lost while both nodes hold the
     // tunnel, or handled by both.
     @Test func plannedMovesLoseNoPacket() throws {

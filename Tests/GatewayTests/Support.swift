@@ -258,10 +258,11 @@ final class Node {
         settle()
     }
 
-    /// Another node writes who owns what.
+    /// A new record of who owns what. `isOwn`: this very process had offered it.
     @discardableResult
-    func take(_ record: AllocationRecord) -> ReallocationReport? {
+    func take(_ record: AllocationRecord, isOwn: Bool = true) -> ReallocationReport? {
         news = []
+        gateway.proposed = isOwn ? record : nil
         put(.allocation, Gateway.sealed(record.encode(), .allocation, gateway.seal, &random))
         for case .reallocated(let report) in news { return report }
         return nil
@@ -272,13 +273,26 @@ final class Node {
         try #require(take(AllocationRecord(allocation)))
     }
 
-    /// Another node tells of a tunnel that it agreed upon under generation 1.
-    func learn(_ parameters: AssociationParameters) throws {
-        let identifier = gateway.distribution.identifier(of: parameters.spi)
-        let key = StoreKey.entry(identifier, parameters.spi)
-        let octets = try TunnelRecord(
+    /// Another node tells of a tunnel that it agreed upon under generation 1. `key` and
+    /// `identifier` are the right ones if not given.
+    func learn(
+        _ parameters: AssociationParameters, under key: StoreKey? = nil,
+        identifier: DistributionIdentifier? = nil
+    ) throws {
+        learn(try association(parameters), under: key, identifier: identifier)
+    }
+
+    /// The same of an association that may have been used.
+    func learn(
+        _ inbound: consuming SecurityAssociation, under key: StoreKey? = nil,
+        identifier: DistributionIdentifier? = nil
+    ) {
+        let spi = inbound.parameters.spi
+        let identifier = identifier ?? gateway.distribution.identifier(of: spi)
+        let key = key ?? StoreKey.entry(identifier, spi)
+        let octets = TunnelRecord(
             identifier: identifier, generation: 1, sendLimit: 1024, receiveLimit: 4096,
-            inbound: association(parameters), outbound: nil
+            inbound: inbound, outbound: nil
         ).encode().withUnsafeBytes { Array($0) }
         news = []
         put(key, Gateway.sealed(octets, key, gateway.seal, &random))

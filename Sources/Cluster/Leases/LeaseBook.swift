@@ -217,7 +217,7 @@ public struct LeaseBook: Sendable {
     /// lease, as packets were lost. `low`: the low half of its number.
     public mutating func noteMissed(_ tunnel: AssociationHandle, low: UInt32, received: UInt64) {
         var number = (received >> 32) << 32 | UInt64(low)
-        if number < received { number += 1 << 32 }
+        if number < received { number = number.addingClamped(1 << 32) }
         self[tunnel].receiveMissed = max(self[tunnel].receiveMissed, number)
     }
 

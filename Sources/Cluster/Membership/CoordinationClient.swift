@@ -44,7 +44,6 @@ public struct CoordinationClient: Sendable {
 
     private var lease: UInt64?
     private var claimRevision: UInt64?
-    private var claimSentAt: UInt64 = 0
     private var aliveSentAt: UInt64 = 0
     private var isWatching = false
     /// The number of the last request to watch.

@@ -27,7 +27,8 @@ public struct Membership: Sendable {
     private var silentThrough: UInt64 = 0
     private var unsuspectingUntil: UInt64 = 0
     private var nextHeartbeatAt: UInt64
-    private var toldSuspects: [NodeID] = []
+    /// Whom the last heartbeats called suspect, ascending.
+    public private(set) var toldSuspects: [NodeID] = []
 
     /// A node that knows nobody yet.
     public init(node: NodeID, timing: ClusterTiming, nowNanoseconds now: UInt64) {

@@ -12,6 +12,8 @@ public enum RecordError: Error, Hashable, Sendable, CustomStringConvertible {
     case association(String)
     /// An association has the other one's direction.
     case direction
+    /// The record is of another tunnel, or of another identifier, than its key.
+    case misplaced
     /// The seal is not of this cluster key and this store key.
     case forged
 
@@ -26,6 +28,9 @@ public enum RecordError: Error, Hashable, Sendable, CustomStringConvertible {
         case .association(let text): text
         case .direction:
             "the record is damaged (an association has the wrong direction): delete it"
+        case .misplaced:
+            "the record does not belong to its key: delete it, and run one configuration on all "
+                + "nodes"
         case .forged:
             "the record does not open: it is damaged, was moved from another key, or was sealed "
                 + "with another cluster key"

@@ -54,23 +54,13 @@ final class RunRecorder {
     /// More are not kept: 64 MiB.
     static let deliveriesMaximum = 1 << 22
 
-    /// Opens what the link to one life of a node carries, as that node would.
-    private final class Observer {
-        var link: HALink
-        init(_ link: consuming HALink) { self.link = link }
-    }
-
     private(set) var milestones: [Milestone] = []
     private(set) var deliveries: [Delivery] = []
-    /// By receiver: its last lives, the present one first. Others go on for a while to tell a dead
-    /// one whom they suspect.
-    private var observers: [[Observer]]
-    /// By sender: whom it suspected in its last heartbeat.
+    /// By node: whom its last heartbeats called suspect.
     private var told: [[NodeID]]
     private var allocation: Allocation?
 
     init(nodes: Int) {
-        observers = Array(repeating: [], count: nodes)
         told = Array(repeating: [], count: nodes)
     }
 
@@ -79,31 +69,14 @@ final class RunRecorder {
         deliveries.append(Delivery(time: time, tunnel: UInt32(tunnel), node: node.value))
     }
 
-    /// A datagram leaves `sender`.
-    func tap(
-        _ octets: [UInt8], from sender: SimulatedNode, to receiver: SimulatedNode,
-        secret: borrowing ClusterSecret, at time: UInt64
-    ) {
-        guard let life = sender.life else { return }
-        let place = Int(receiver.id.value) - 1
-        if let incarnation = receiver.life?.gateway.incarnation,
-            observers[place].first?.link.local.incarnation != incarnation
-        {
-            let link = HALink(node: receiver.id, incarnation: incarnation, secret: secret)
-            observers[place] = [Observer(link)] + observers[place].prefix(1)
-        }
-        var message: HALinkMessage?
-        for observer in observers[place] where message == nil {
-            observer.link.learn(sender.id, incarnation: life.gateway.incarnation)
-            message = octets.withUnsafeBytes { observer.link.open($0) }?.message
-        }
-        guard case .heartbeat(let heartbeat) = message else { return }
-        let from = Int(sender.id.value)
-        for suspect in heartbeat.suspects where !told[from - 1].contains(suspect) {
+    /// A node has told others whom it suspects.
+    func tell(_ suspects: [NodeID], by node: NodeID, at time: UInt64) {
+        let place = Int(node.value) - 1
+        for suspect in suspects where !told[place].contains(suspect) {
             let kind = Milestone.Kind.suspected(node: Int(suspect.value))
-            milestones.append(Milestone(time: time, node: from, kind: kind))
+            milestones.append(Milestone(time: time, node: Int(node.value), kind: kind))
         }
-        told[from - 1] = heartbeat.suspects
+        told[place] = suspects
     }
 
     /// The store has taken a transaction.

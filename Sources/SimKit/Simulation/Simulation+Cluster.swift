@@ -16,12 +16,15 @@ extension Simulation {
             case .request(let id, let request):
                 sendToStore(.request(id: id, request), number)
             case .inner(let octets):
+                checker.released += 1
                 octets.withUnsafeBytes { deliverInner($0, at: number) }
             case .outer(let octets):
+                checker.released += 1
                 octets.withUnsafeBytes { sendOuter($0, from: number) }
             case .event(let event): take(event, at: number)
             }
         }
+        recorder?.tell(life.gateway.toldSuspects, by: node.id, at: now)
         checkControl(number)
         planTick(number)
     }
@@ -34,8 +37,6 @@ extension Simulation {
         let arrivals = links[place].arrivals(sentAt: now, &linkRandom)
         figures.datagrams += 1
         figures.datagramBytes += UInt64(octets.count)
-        recorder?.tap(
-            octets, from: nodes[sender], to: nodes[receiver], secret: secret, at: now)
         for time in [arrivals.first, arrivals.second] {
             guard let time else { continue }
             let message = keep(.datagram(octets))

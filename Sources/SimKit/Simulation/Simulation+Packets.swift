@@ -94,9 +94,7 @@ extension Simulation {
         figures.packets += 1
         record(slot)
         let arrivals = uplink.arrivals(sentAt: now, &linkRandom)
-        if arrivals.first == nil { checker.lost += 1 }
         if let second = arrivals.second {
-            checker.doubled += 1
             queue.push(at: second, .outerArrives(slot: pool.copy(slot)))
         }
         if let first = arrivals.first {
@@ -146,6 +144,20 @@ extension Simulation {
         if pool.word(slot) == 0 { checker.unowned += 1 }
     }
 
+    /// One of the nodes has seen the packet; the last one ends it.
+    func leave(_ slot: Int32) {
+        if pool.users(slot) == 1 { finishPacket(slot) }
+        pool.release(slot)
+    }
+
+    /// In a packet's word: some node holds it. Below stands how many nodes handled it.
+    private static let heldMark: UInt64 = 1 << 32
+
+    private func noteHeld(_ slot: Int32) {
+        checker.held += 1
+        pool.setWord(slot, pool.word(slot) | Self.heldMark)
+    }
+
     private func copyToScratch(_ slot: Int32) -> PacketDescriptor {
         let packet = pool.packet(slot)
         let offset = PacketPool.headroom
@@ -170,7 +182,7 @@ extension Simulation {
         case .dropped(let reason):
             claim(slot, number, reason)
             trace.mix(UInt64(reason.rawValue) << 8 | 3, now)
-        case .held: checker.held += 1
+        case .held: noteHeld(slot)
         default: break
         }
     }
@@ -188,7 +200,7 @@ extension Simulation {
         case .dropped(let reason):
             claim(slot, number, reason)
             trace.mix(UInt64(reason.rawValue) << 8 | 4, now)
-        case .held: checker.held += 1
+        case .held: noteHeld(slot)
         default: break
         }
     }
@@ -202,7 +214,7 @@ extension Simulation {
         }
         let handled = pool.word(slot) + 1
         pool.setWord(slot, handled)
-        if handled > 1 {
+        if handled & (Self.heldMark - 1) > 1 {
             fail("two nodes handled one packet; the second was node \(nodes[number].id)")
         }
     }

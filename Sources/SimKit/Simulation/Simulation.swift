@@ -210,10 +210,10 @@ public final class Simulation {
         case .innerArrives(let slot): spread(slot, isOuter: false)
         case .outerAt(let node, let slot):
             showOuter(slot, to: node)
-            pool.release(slot)
+            leave(slot)
         case .innerAt(let node, let slot):
             showInner(slot, to: node)
-            pool.release(slot)
+            leave(slot)
         case .peerReceives(let slot): receiveAtPeer(slot)
         case .datagram(let node, let lives, let message):
             takeDatagram(node, lives, message)
