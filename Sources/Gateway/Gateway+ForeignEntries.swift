@@ -29,6 +29,8 @@ extension Gateway {
                         spi, "its selectors are too many for the HA link: use fewer ranges")))
             return
         }
+        // Who asks again waits for one answer.
+        entries.foreign.removeAll { $0.spi == spi }
         entries.lastForeign += 1
         entries.foreign.append(
             ForeignRequest(

@@ -22,7 +22,7 @@ extension Gateway {
         let place = Int(identifier.value)
         if successor != nil {
             guard moves.outgoing[place] == .idle else { return }
-            moves.outgoing[place] = .offered
+            moves.set(place, .offered)
             plane.isRecording[place] = true
             // What this node has sent already may reach the successor a little later.
             let time = now + configuration.timing.holdNanoseconds
@@ -32,7 +32,7 @@ extension Gateway {
         // Whoever was to relieve this node is gone. A generation whose state was handed over is
         // not gone on with: another successor could take the old state for the new one.
         if moves.isFrozen(place) {
-            moves.outgoing[place] = .frozen(0)
+            moves.set(place, .frozen(0))
         } else {
             endOutgoing(identifier)
         }
@@ -54,7 +54,7 @@ extension Gateway {
     mutating func endOutgoing(_ identifier: DistributionIdentifier) {
         let place = Int(identifier.value)
         guard moves.outgoing[place] != .idle else { return }
-        moves.outgoing[place] = .idle
+        moves.set(place, .idle)
         moves.handovers[place] = []
         plane.isRecording[place] = false
         plane.digests.removeAll { $0.identifier == identifier }
@@ -79,7 +79,7 @@ extension Gateway {
             {
                 // Numbers beyond the lease are in nobody's book: they are published first. And
                 // without the store, nobody could relieve this node, nor it go on.
-                moves.outgoing[place] = .frozen(now)
+                moves.set(place, .frozen(now))
                 if configuration.rules.hold(.frozenAfterHandover) {
                     plane.roles[place] = .frozen
                 }
@@ -104,7 +104,7 @@ extension Gateway {
         guard let record, place < record.successors.count, record.successors[place] == node,
             record.allocation.owner(of: move.identifier) == peer,
             record.allocation.generation(of: move.identifier) == move.generation,
-            client.isComplete || !configuration.rules.hold(.snapshotAwaited)
+            client.isComplete
         else { return }
         if !moves.incoming[place].isReady || moves.incoming[place].generation != move.generation {
             moves.incoming[place] = PlannedMoves.Incoming(
@@ -125,7 +125,7 @@ extension Gateway {
             record.allocation.generation(of: move.identifier) == move.generation,
             moves.outgoing[place] == .offered
         else { return }
-        moves.outgoing[place] = .ready(now)
+        moves.set(place, .ready(now))
     }
 
     /// Everything that a successor must know, in as many datagrams as it takes.

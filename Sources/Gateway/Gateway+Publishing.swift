@@ -202,6 +202,7 @@ extension Gateway {
     /// stop at their leases again when the promises end.
     private mutating func keepToPromises(_ now: UInt64) {
         let isPromised = now < membership.promisedUntil
+        guard isPromised || publishing.isAllowed.contains(true) else { return }
         for place in plane.roles.indices where plane.roles[place] == .owned {
             if isPromised, publishing.isWanted[place], !publishing.isAllowed[place],
                 client.isAway(nowNanoseconds: now)

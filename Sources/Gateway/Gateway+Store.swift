@@ -45,7 +45,11 @@ extension Gateway {
         for key in memberKeys.keys where !present.contains(key.node) {
             memberKeys.noteMissing(key.node, now)
         }
-        for pair in pairs where pair.key != allocation?.key { take(pair, now) }
+        for pair in pairs where pair.key != allocation?.key {
+            if !configuration.rules.hold(.snapshotAwaited), pair.key.hasPrefix(
+                StoreKey.prefix + "entry/") { continue }
+            take(pair, now)
+        }
         if completeSince == nil { hadRecordAtStart = allocation != nil }
         // Last: what it moves is loaded from what came before.
         if let allocation { take(allocation, now) }

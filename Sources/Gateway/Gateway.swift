@@ -187,8 +187,8 @@ public struct Gateway: ~Copyable {
 
     /// Takes what is to be done.
     public mutating func takeOutputs() -> [GatewayOutput] {
-        defer { outputs.removeAll(keepingCapacity: true) }
-        return outputs
+        guard !outputs.isEmpty else { return [] }
+        return exchange(&outputs, with: [])
     }
 
     /// Does what is due.
@@ -257,6 +257,21 @@ public struct Gateway: ~Copyable {
     /// True while the node handles packets of the identifier, by its own clock.
     package func serves(_ identifier: DistributionIdentifier, nowNanoseconds now: UInt64) -> Bool {
         now < plane.servingUntil && plane.owns(identifier)
+    }
+
+    /// One bit for each identifier, in words of 64: the node's own, as far as its right to serve
+    /// lasts.
+    package borrowing func writeOwned(to words: inout [UInt64]) {
+        plane.roles.withUnsafeBufferPointer { roles in
+            for word in words.indices {
+                var bits: UInt64 = 0
+                for place in word << 6..<min(roles.count, (word + 1) << 6) {
+                    let isOwned = roles[place] == .owned || roles[place] == .loading
+                    bits |= (isOwned ? 1 : 0) << UInt64(place & 63)
+                }
+                words[word] = bits
+            }
+        }
     }
 
     /// Whom it has told others to suspect, ascending.

@@ -39,7 +39,9 @@ struct PlannedMoves {
     }
 
     /// By identifier.
-    var outgoing: [Outgoing]
+    private(set) var outgoing: [Outgoing]
+    /// How many of them are not idle.
+    private var outgoingCount = 0
     /// By identifier.
     var incoming: [Incoming]
     /// By identifier: what was handed over, to be told again.
@@ -51,6 +53,12 @@ struct PlannedMoves {
         outgoing = Array(repeating: .idle, count: identifierCount)
         incoming = Array(repeating: Incoming(), count: identifierCount)
         handovers = Array(repeating: [], count: identifierCount)
+    }
+
+    mutating func set(_ place: Int, _ move: Outgoing) {
+        if outgoing[place] != .idle { outgoingCount -= 1 }
+        if move != .idle { outgoingCount += 1 }
+        outgoing[place] = move
     }
 
     /// True when the ownership `generation` begins with the exact state of the one before.
@@ -91,7 +99,8 @@ struct PlannedMoves {
 
     /// Identifiers that were let go and are not relieved.
     func overdue(_ timing: ClusterTiming, _ now: UInt64) -> [DistributionIdentifier] {
-        outgoing.indices.compactMap { place in
+        guard outgoingCount > 0 else { return [] }
+        return outgoing.indices.compactMap { place in
             guard case .frozen(let since) = outgoing[place],
                 now >= since + timing.reliefNanoseconds
             else { return nil }
@@ -100,6 +109,7 @@ struct PlannedMoves {
     }
 
     func nextDeadline(_ timing: ClusterTiming) -> UInt64 {
+        guard outgoingCount > 0 else { return nextTellingAt }
         var deadline = nextTellingAt
         for move in outgoing {
             if case .ready(let since) = move {

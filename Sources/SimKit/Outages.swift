@@ -42,6 +42,8 @@ public struct Outages: Sendable {
     public let end: UInt64
     private var latest: [UInt64]
     private var longest: [UInt64]
+    /// Where the window ends for a tunnel that does.
+    private var ends: [UInt64]
 
     /// Watches tunnels 0..<`tunnels`. Precondition: the window does not run backwards.
     public init(tunnels: Int, from begin: UInt64, until end: UInt64) {
@@ -50,19 +52,30 @@ public struct Outages: Sendable {
         self.end = end
         latest = Array(repeating: begin, count: tunnels)
         longest = Array(repeating: 0, count: tunnels)
+        ends = Array(repeating: end, count: tunnels)
+    }
+
+    /// The tunnel is there from now on: what was before does not count.
+    public mutating func begin(tunnel: Int, at time: UInt64) {
+        latest[tunnel] = min(max(latest[tunnel], time), end)
+    }
+
+    /// The tunnel is no more: what comes after does not count.
+    public mutating func end(tunnel: Int, at time: UInt64) {
+        ends[tunnel] = max(min(time, end), latest[tunnel])
     }
 
     /// A delivery. Those outside the window, and those earlier than one noted before, change
     /// nothing.
     public mutating func note(tunnel: Int, at time: UInt64) {
-        guard time > latest[tunnel], time <= end else { return }
+        guard time > latest[tunnel], time <= ends[tunnel] else { return }
         longest[tunnel] = max(longest[tunnel], time &- latest[tunnel])
         latest[tunnel] = time
     }
 
     /// The longest wait of a tunnel, in nanoseconds, the one that the window's end cuts off
     /// included.
-    public func longest(of tunnel: Int) -> UInt64 { max(longest[tunnel], end - latest[tunnel]) }
+    public func longest(of tunnel: Int) -> UInt64 { max(longest[tunnel], ends[tunnel] - latest[tunnel]) }
 
     /// The figures of all tunnels.
     public var summary: OutageSummary { summary(of: longest.indices) }

@@ -29,6 +29,8 @@ public struct SimulationOptions: Sendable {
     public var leaseSizing: LeaseSizing?
     /// Between two packets of a tunnel in one direction.
     public var packetInterval: UInt64 = 20_000_000
+    /// Tunnels come and go while things go wrong; else all are there before.
+    public var churns = false
     /// Octets of inner payload.
     public var payloadBytes = 64
     /// One way between nodes, to the store, and from peers to the cluster.
@@ -66,6 +68,7 @@ public struct SimulationOptions: Sendable {
         if random.chance(1, in: 4) { options.policy = .strict }
         if random.chance(1, in: 4) { options.timing.heartbeatNanoseconds = 5_000_000 }
         if random.chance(1, in: 4) { options.timing.heartbeatNanoseconds = 20_000_000 }
+        options.churns = true
         options.payloadBytes = Int(random.between(16, 200))
         options.transforms = counterModes(Int(random.between(1, 3)))
         var sizing = LeaseSizing(policy: options.policy)

@@ -85,9 +85,11 @@ public struct CoordinationClient: Sendable {
     public func isAway(nowNanoseconds now: UInt64) -> Bool {
         if lastFailedAt > lastAnswerAt { return true }
         // What was lost before the last answer tells nothing of now.
-        let open = pending.lazy.filter { $0.purpose != .watch && $0.sentAt > self.answeredSentAt }
-        guard let oldest = open.map(\.sentAt).min() else { return false }
-        return now - min(now, oldest) > timing.storeAwayNanoseconds
+        for request in pending where request.purpose != .watch {
+            let age = now - min(now, request.sentAt)
+            if request.sentAt > answeredSentAt, age > timing.storeAwayNanoseconds { return true }
+        }
+        return false
     }
 
     /// True while the store is away, and for a while after: this node decides nothing then.
@@ -97,8 +99,8 @@ public struct CoordinationClient: Sendable {
 
     /// Takes the requests that are to be carried to the store.
     public mutating func takeRequests() -> [(id: UInt64, request: CoordinationRequest)] {
-        defer { outgoing.removeAll(keepingCapacity: true) }
-        return outgoing
+        guard !outgoing.isEmpty else { return [] }
+        return exchange(&outgoing, with: [])
     }
 
     // MARK: Input

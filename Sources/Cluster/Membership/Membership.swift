@@ -138,12 +138,21 @@ public struct Membership: Sendable {
     /// All peers without a vote of ours within the detection time that get none now, ascending.
     public func suspects(nowNanoseconds now: UInt64) -> [NodeID] {
         if isSilent || now < unsuspectingUntil { return [] }
-        return links.filter { $0.isSuspect(timing, now) && !mayVouch(for: $0, now) }.map(\.node)
+        var suspects: [NodeID] = []
+        for place in links.indices where links[place].isSuspect(timing, now) {
+            if !mayVouch(for: links[place], now) { suspects.append(links[place].node) }
+        }
+        return suspects
     }
 
     /// When the next suspicion begins, if nothing is heard; nil: all are suspected.
     public func nextSuspicion(nowNanoseconds now: UInt64) -> UInt64? {
-        links.map { $0.vouchedAt + timing.detectionNanoseconds }.filter { $0 > now }.min()
+        var next = UInt64.max
+        for place in links.indices {
+            let time = links[place].vouchedAt + timing.detectionNanoseconds
+            if time > now { next = min(next, time) }
+        }
+        return next == .max ? nil : next
     }
 
     /// How many of the *other* members must vouch for a member so that it may serve: with itself
@@ -179,8 +188,9 @@ public struct Membership: Sendable {
     /// node, restarted, has to keep silent in this one.
     public func wantsNewEpoch(nowNanoseconds now: UInt64) -> Bool {
         isSilent
-            || links.contains {
-                $0.suspicionEpoch == epoch && members.contains($0.node) && $0.isHealthy(timing, now)
+            || links.indices.contains {
+                links[$0].suspicionEpoch == epoch && members.contains(links[$0].node)
+                    && links[$0].isHealthy(timing, now)
             }
     }
 
@@ -204,10 +214,21 @@ public struct Membership: Sendable {
         if !rules.hold(.votesAwaited) { return .max }
         let needed = votesNeeded
         if needed == 0 { return .max }
-        let votes = members.compactMap { $0 == node ? nil : link(to: $0)?.votedAt }
-            .filter { $0 != 0 }.sorted(by: >)
-        guard votes.count >= needed else { return 0 }
-        return votes[needed - 1] + timing.servingNanoseconds
+        // Once per datagram: no list on the heap.
+        return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: links.count) { votes in
+            var count = 0
+            for place in links.indices where links[place].votedAt != 0 {
+                guard members.contains(links[place].node) else { continue }
+                var rank = count
+                while rank > 0, votes[rank - 1] < links[place].votedAt {
+                    votes[rank] = votes[rank - 1]
+                    rank -= 1
+                }
+                votes[rank] = links[place].votedAt
+                count += 1
+            }
+            return count < needed ? 0 : votes[needed - 1] + timing.servingNanoseconds
+        }
     }
 
     /// Until when all other members have promised to decide nothing; 0 for a lone member, whom a
@@ -226,6 +247,6 @@ public struct Membership: Sendable {
     /// others wait a little longer each.
     public func rank(nowNanoseconds now: UInt64) -> Int {
         let suspects = suspects(nowNanoseconds: now)
-        return members.filter { $0 < node && !suspects.contains($0) }.count
+        return members.count { $0 < node && !suspects.contains($0) }
     }
 }

@@ -67,20 +67,19 @@ extension Simulation {
     /// After every step of the control plane: at most one node may serve an identifier.
     func checkControl(_ changed: Int) {
         let node = nodes[changed]
-        guard let life = node.life, life.gateway.servingUntilNanoseconds > node.local(now)
-        else { return }
+        guard let life = node.life else { return }
+        life.noteRights()
+        guard life.servingUntil > node.local(now) else { return }
         for other in nodes.indices where other != changed {
-            guard let rival = nodes[other].life else { continue }
-            let rivalNow = nodes[other].local(now)
-            guard rival.gateway.servingUntilNanoseconds > rivalNow else { continue }
-            for value in 0..<UInt16(options.identifiers) {
-                let identifier = DistributionIdentifier(value)
-                if life.gateway.owns(identifier), rival.gateway.owns(identifier) {
-                    fail(
-                        "nodes \(node.id) and \(nodes[other].id) both serve identifier "
-                            + "\(identifier)")
-                    return
-                }
+            guard let rival = nodes[other].life, rival.servingUntil > nodes[other].local(now)
+            else { continue }
+            for place in life.owned.indices {
+                let both = life.owned[place] & rival.owned[place]
+                guard both != 0 else { continue }
+                fail(
+                    "nodes \(node.id) and \(nodes[other].id) both serve identifier "
+                        + "\(place * 64 + both.trailingZeroBitCount)")
+                return
             }
         }
     }
@@ -191,6 +190,9 @@ extension Simulation {
             let isStored = stored.contains(peers.gatewaySPI(of: tunnel))
             if isStored != (tunnels[tunnel].state == .established) {
                 fail("in the end tunnel \(tunnel) is \(isStored ? "still there" : "gone")")
+            }
+            if tunnels[tunnel].state == .leaving {
+                fail("in the end tunnel \(tunnel) is still being cleared")
             }
         }
     }

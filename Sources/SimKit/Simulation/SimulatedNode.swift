@@ -8,7 +8,21 @@ final class SimulatedNode {
     /// A place for a value that can't be copied into an optional class property at will.
     final class Life {
         var gateway: Gateway
-        init(_ gateway: consuming Gateway) { self.gateway = gateway }
+        /// What the gateway owned, a bit for each identifier, and until when it could serve, by its
+        /// own clock, after the last step of its control plane.
+        var owned: [UInt64]
+        var servingUntil: UInt64 = 0
+
+        init(_ gateway: consuming Gateway) {
+            let words = (gateway.distribution.identifierCount + 63) / 64
+            owned = Array(repeating: 0, count: words)
+            self.gateway = gateway
+        }
+
+        func noteRights() {
+            gateway.writeOwned(to: &owned)
+            servingUntil = gateway.servingUntilNanoseconds
+        }
     }
 
     let id: NodeID

@@ -37,13 +37,14 @@ extension Simulation {
         let arrivals = links[place].arrivals(sentAt: now, &linkRandom)
         figures.datagrams += 1
         figures.datagramBytes += UInt64(octets.count)
-        for time in [arrivals.first, arrivals.second] {
-            guard let time else { continue }
-            let message = keep(.datagram(octets))
-            queue.push(
-                at: time,
-                .datagram(node: receiver, lives: nodes[receiver].lives, message: message))
-        }
+        if let first = arrivals.first { deliver(octets, to: receiver, at: first) }
+        if let second = arrivals.second { deliver(octets, to: receiver, at: second) }
+    }
+
+    private func deliver(_ octets: [UInt8], to receiver: Int, at time: UInt64) {
+        let message = keep(.datagram(octets))
+        queue.push(
+            at: time, .datagram(node: receiver, lives: nodes[receiver].lives, message: message))
     }
 
     func takeDatagram(_ number: Int, _ lives: UInt32, _ message: Int) {
@@ -247,7 +248,6 @@ extension Simulation {
         case .refused(let spi, let reason):
             guard let tunnel = peers.tunnel(ofGatewaySPI: spi) else { return }
             note { "node \(nodes[number].id): tunnel \(tunnel) is refused: \(reason)" }
-            retry(tunnel)
         case .reallocated(let report):
             note {
                 "node \(report.node): epoch \(report.epoch), gained \(report.gained), lost "

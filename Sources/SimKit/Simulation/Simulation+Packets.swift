@@ -5,65 +5,7 @@ import ESP
 import Gateway
 import Wire
 
-/// A tunnel as the run sees it.
-struct SimulatedTunnel {
-    enum State { case wanted, established, cleared }
-
-    var state = State.wanted
-    /// Counts what the server sent to the peer.
-    var serverSerial: UInt64 = 0
-    /// Serials at the beginning of the last part of the run: from then on all must arrive.
-    var peerMark: UInt64?
-    var serverMark: UInt64?
-    var isTrafficPlanned = false
-    var attempts = 0
-}
-
 extension Simulation {
-    // MARK: Setting up
-
-    /// Some node agrees upon the tunnel with the peer: its owner, as a peer's IKE messages come to
-    /// it, or now and then another one.
-    func establish(_ tunnel: Int) {
-        guard tunnels[tunnel].state == .wanted else { return }
-        tunnels[tunnel].attempts += 1
-        let spi = peers.gatewaySPI(of: tunnel)
-        let key = StoreKey.entry(peers.identifier(of: tunnel), spi).text
-        // Its node died before it could tell: the peer asks again, and the cluster knows it.
-        if case .pairs(let pairs, _) = store.handle(.read(prefix: key), nowNanoseconds: now),
-            !pairs.isEmpty
-        {
-            begin(tunnel)
-            return
-        }
-        let alive = nodes.indices.filter {
-            nodes[$0].life != nil && nodes[$0].stoppedUntil <= now
-        }
-        retry(tunnel)
-        guard !alive.isEmpty else { return }
-        let number = alive[Int(trafficRandom.below(UInt64(alive.count)))]
-        let gatewayEnd = peers.gatewayEnd(of: tunnel)
-        nodes[number].life?.gateway.establish(
-            inbound: gatewayEnd.inbound, outbound: gatewayEnd.outbound,
-            nowNanoseconds: nodes[number].local(now))
-        drain(number)
-    }
-
-    /// The peer tries again later; one whose tunnel is up does not ask.
-    func retry(_ tunnel: Int) {
-        queue.push(at: now + 200_000_000, .establish(tunnel: tunnel))
-    }
-
-    func begin(_ tunnel: Int) {
-        guard tunnels[tunnel].state == .wanted else { return }
-        tunnels[tunnel].state = .established
-        figures.established += 1
-        guard !tunnels[tunnel].isTrafficPlanned else { return }
-        tunnels[tunnel].isTrafficPlanned = true
-        let first = trafficRandom.below(options.packetInterval)
-        queue.push(at: now + first, .traffic(tunnel: tunnel))
-    }
-
     // MARK: Sending
 
     func sendTraffic(_ tunnel: Int) {
@@ -180,6 +122,7 @@ extension Simulation {
             claim(slot, number)
             deliverInner(packets[0].packet, at: number)
         case .dropped(let reason):
+            if reason == .unknownSPI { checkKnown(number) }
             claim(slot, number, reason)
             trace.mix(UInt64(reason.rawValue) << 8 | 3, now)
         case .held: noteHeld(slot)
@@ -203,6 +146,15 @@ extension Simulation {
         case .held: noteHeld(slot)
         default: break
         }
+    }
+
+    /// Who serves a tunnel's identifier knows the tunnel: its entry is older than the ownership.
+    private func checkKnown(_ number: Int) {
+        guard let location = packets[0].location,
+            let tunnel = peers.tunnel(ofGatewaySPI: location.spi),
+            tunnels[tunnel].state == .established
+        else { return }
+        fail("node \(nodes[number].id) serves tunnel \(tunnel) and does not know it")
     }
 
     /// A packet is handled by one node. One that is fenced refuses what may be another's now, and
@@ -243,14 +195,17 @@ extension Simulation {
         figures.sealed += 1
         checker.noteSent(sent, self)
         let arrivals = downlink.arrivals(sentAt: now, &linkRandom)
-        for time in [arrivals.first, arrivals.second] {
-            guard let time, let base = packet.baseAddress else { continue }
-            let slot = pool.allocate()
-            let offset = PacketPool.headroom
-            (pool.base(slot) + offset).copyMemory(from: base, byteCount: packet.count)
-            pool.place(slot, offset: offset, length: packet.count)
-            queue.push(at: time, .peerReceives(slot: slot))
-        }
+        if let first = arrivals.first { arrive(packet, at: first) }
+        if let second = arrivals.second { arrive(packet, at: second) }
+    }
+
+    private func arrive(_ packet: UnsafeRawBufferPointer, at time: UInt64) {
+        guard let base = packet.baseAddress else { return }
+        let slot = pool.allocate()
+        let offset = PacketPool.headroom
+        (pool.base(slot) + offset).copyMemory(from: base, byteCount: packet.count)
+        pool.place(slot, offset: offset, length: packet.count)
+        queue.push(at: time, .peerReceives(slot: slot))
     }
 
     func receiveAtPeer(_ slot: Int32) {

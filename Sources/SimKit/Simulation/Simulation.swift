@@ -33,6 +33,7 @@ public final class Simulation {
         case faultBegins(Int)
         case faultEnds(Int)
         case establish(tunnel: Int)
+        case clear(tunnel: Int)
         case storeExpires
         case check
         case replayed(Int)
@@ -67,6 +68,7 @@ public final class Simulation {
     var linkRandom: SimulationRandom
     var nodeRandom: SimulationRandom
     var trafficRandom: SimulationRandom
+    let lifeRandom: SimulationRandom
     /// From node to node, by sender · count + receiver.
     var links: [LinkModel] = []
     var linkBases: [LinkModel] = []
@@ -111,6 +113,7 @@ public final class Simulation {
         linkRandom = random.fork(1)
         nodeRandom = random.fork(2)
         trafficRandom = random.fork(3)
+        lifeRandom = random.fork(7)
         faults =
             options.faults
             ?? FaultPlan.draw(
@@ -169,17 +172,14 @@ public final class Simulation {
             queue.push(at: offset + fault.at, .faultBegins(place))
             if fault.duration > 0 { queue.push(at: offset + fault.end, .faultEnds(place)) }
         }
-        for tunnel in 0..<options.tunnels {
-            let time = Self.foundingNanoseconds + trafficRandom.below(200_000_000)
-            queue.push(at: time, .establish(tunnel: tunnel))
-        }
+        for tunnel in 0..<options.tunnels { planLife(of: tunnel) }
         queue.push(at: Self.checkNanoseconds, .check)
         queue.push(at: 100_000_000, .storeExpires)
     }
 
     /// The cluster is founded, and tunnels are set up, before anything goes wrong.
     static let warmUpNanoseconds: UInt64 = 1_000_000_000
-    private static let foundingNanoseconds: UInt64 = 500_000_000
+    static let foundingNanoseconds: UInt64 = 500_000_000
     private static let checkNanoseconds: UInt64 = 10_000_000
 
     var end: UInt64 { Self.warmUpNanoseconds + options.duration }
@@ -227,6 +227,7 @@ public final class Simulation {
         case .faultBegins(let place): begin(faults[place])
         case .faultEnds(let place): end(faults[place])
         case .establish(let tunnel): establish(tunnel)
+        case .clear(let tunnel): clear(tunnel)
         case .storeExpires: expireStore()
         case .check:
             check()

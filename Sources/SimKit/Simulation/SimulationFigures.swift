@@ -39,6 +39,8 @@ public struct SimulationFigures: Sendable {
     public internal(set) var exposed: UInt64 = 0
     /// Tunnels set up.
     public internal(set) var established = 0
+    /// Tunnels deleted by their peers, and gone from the cluster.
+    public internal(set) var cleared = 0
     /// Allocations that took force, summed over the nodes.
     public internal(set) var reallocations = 0
     /// Datagrams on the HA link, and their octets.
