@@ -96,7 +96,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "SimKitTests",
-            dependencies: ["Cluster", "Crypto", "ESP", "SimKit", "TestSupport", "Wire"],
+            dependencies: ["Cluster", "Crypto", "ESP", "Gateway", "SimKit", "TestSupport", "Wire"],
             swiftSettings: strict),
         // Runs the built program; `Judges` are python programs that share no code with it.
         .testTarget(
