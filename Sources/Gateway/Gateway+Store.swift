@@ -46,8 +46,12 @@ extension Gateway {
             memberKeys.noteMissing(key.node, now)
         }
         for pair in pairs where pair.key != allocation?.key {
-            if !configuration.rules.hold(.snapshotAwaited), pair.key.hasPrefix(
-                StoreKey.prefix + "entry/") { continue }
+            if !configuration.rules.hold(.snapshotAwaited),
+                pair.key.hasPrefix(
+                    StoreKey.prefix + "entry/")
+            {
+                continue
+            }
             take(pair, now)
         }
         if completeSince == nil { hadRecordAtStart = allocation != nil }

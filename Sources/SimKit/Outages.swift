@@ -75,7 +75,9 @@ public struct Outages: Sendable {
 
     /// The longest wait of a tunnel, in nanoseconds, the one that the window's end cuts off
     /// included.
-    public func longest(of tunnel: Int) -> UInt64 { max(longest[tunnel], ends[tunnel] - latest[tunnel]) }
+    public func longest(of tunnel: Int) -> UInt64 {
+        max(longest[tunnel], ends[tunnel] - latest[tunnel])
+    }
 
     /// The figures of all tunnels.
     public var summary: OutageSummary { summary(of: longest.indices) }
