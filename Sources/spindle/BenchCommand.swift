@@ -9,6 +9,7 @@ struct BenchCommand: ParsableCommand {
         abstract: "Measure the engine, the card and the cluster protocol.",
         subcommands: [
             BenchESPCommand.self, BenchLookupCommand.self, BenchFailoverCommand.self,
+            BenchTakeoverCommand.self,
         ])
 }
 
