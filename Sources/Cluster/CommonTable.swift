@@ -130,6 +130,14 @@ public struct CommonTable: ~Copyable {
         }
     }
 
+    /// Brings both associations of a tunnel into the cache, for a caller that will copy them.
+    public borrowing func prefetch(_ entry: AssociationHandle) {
+        associations.prefetchRecord(at: entry.index)
+        guard Int(entry.index) < partners.count else { return }
+        let partner = partners[Int(entry.index)]
+        if partner != Self.none { associations.prefetchRecord(at: partner) }
+    }
+
     /// All tunnels, in slot order: the snapshot for a joining node.
     public borrowing func entries() -> [AssociationHandle] {
         associations.handles().filter { associations.direction(of: $0) == .inbound }

@@ -182,6 +182,9 @@ public struct CryptoCard: ~Copyable {
         index.find(spi).flatMap { sessions.handle(at: $0) }
     }
 
+    /// Brings the place of a session that is to be opened into the cache.
+    public borrowing func prefetch(_ spi: SPI) { index.prefetchPlace(of: spi) }
+
     /// The first of some outbound sessions whose selectors cover an inner packet (RFC 4301 §5.1:
     /// the policies are ordered).
     public borrowing func firstSession(

@@ -219,6 +219,12 @@ public struct AssociationSlab: ~Copyable {
         }
     }
 
+    /// Brings all of an association's record into the cache.
+    @inline(__always)
+    public borrowing func prefetchRecord(at index: UInt32) {
+        if Int(index) < fresh { prefetchLines(records + Int(index)) }
+    }
+
     /// The current handle of a slot, or nil when the slot is empty.
     public borrowing func handle(at index: UInt32) -> AssociationHandle? {
         guard Int(index) < fresh, records[Int(index)].flags.contains(.isInUse) else { return nil }

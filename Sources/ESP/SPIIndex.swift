@@ -52,6 +52,12 @@ public struct SPIIndex: ~Copyable {
         return nil
     }
 
+    /// Brings the place where a search for `spi` begins into the cache.
+    @inline(__always)
+    public borrowing func prefetchPlace(of spi: SPI) {
+        prefetch(places + Int(home(spi.value)))
+    }
+
     /// Sets the slot of each received packet by its SPI; `unknownSPI` where there is none.
     public borrowing func resolve(_ packets: UnsafeMutableBufferPointer<PacketDescriptor>) {
         for index in packets.indices {

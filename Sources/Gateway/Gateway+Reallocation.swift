@@ -170,5 +170,6 @@ extension Gateway {
         reports.removeAll()
     }
 
-    private static var tunnelsPerStep: Int { 4096 }
+    /// Packets that come meanwhile wait for one step: some tenths of a millisecond.
+    private static var tunnelsPerStep: Int { 512 }
 }

@@ -57,6 +57,11 @@ extension Gateway {
         if completeSince == nil { hadRecordAtStart = allocation != nil }
         // Last: what it moves is loaded from what came before.
         if let allocation { take(allocation, now) }
+        // A member that was gone before this node came: nobody may be left who saw its key go.
+        for member in record?.allocation.nodes ?? []
+        where member != node && memberKeys.key(of: member) == nil {
+            memberKeys.noteMissing(member, now)
+        }
         if completeSince == nil { completeSince = now }
     }
 

@@ -41,6 +41,9 @@ public struct SimulationOptions: Sendable {
     public var storeDelay: UInt64 = 300_000
     /// The copies of one packet reach the nodes so far apart, at most.
     public var skew: UInt64 = 0
+    /// The nodes of the beginning start within this time, so that their heartbeats are not in
+    /// step; 0: all at once.
+    public var startSpread: UInt64 = 0
     /// Sessions of each node's card.
     public var cardCapacity = 4096
     /// Algorithms, in turn.

@@ -6,8 +6,11 @@ import SimKit
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
-        abstract: "Measure the packet engine and the card's store on this machine.",
-        subcommands: [BenchESPCommand.self, BenchLookupCommand.self])
+        abstract: "Measure the engine, the card and the cluster protocol.",
+        subcommands: [
+            BenchESPCommand.self, BenchLookupCommand.self, BenchFailoverCommand.self,
+            BenchTakeoverCommand.self,
+        ])
 }
 
 struct BenchESPCommand: ParsableCommand {

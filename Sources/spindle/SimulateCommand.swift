@@ -181,6 +181,10 @@ struct SimulateCommand: ParsableCommand {
             options.linkDelay = min(options.linkDelay, heartbeat.nanoseconds * 2 / 5)
             options.jitter = min(options.jitter, options.linkDelay / 2)
         }
+        if let faults, faults.kinds.allSatisfy({ $0 == .drain || $0 == .join }) {
+            // Every packet must arrive, and none is refused because a tiny lease ran out.
+            options.leaseSizing = nil
+        }
         #if RULE_BREAKS
             options.rules.broken = broken
         #endif

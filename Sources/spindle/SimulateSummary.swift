@@ -13,6 +13,8 @@ struct SimulateSummary {
     private var delivered: UInt64 = 0
     private var accepted: UInt64 = 0
     private var unowned: UInt64 = 0
+    /// nil: in some run packets may be lost.
+    private var lost: UInt64? = 0
     private var violations = 0
     private var drops = DropCounters()
     private var outages: [UInt64] = []
@@ -26,6 +28,7 @@ struct SimulateSummary {
         delivered += outcome.figures.delivered
         accepted += outcome.figures.received
         unowned += outcome.figures.unowned
+        lost = outcome.figures.lost.flatMap { run in lost.map { $0 + run } }
         violations += outcome.failures.count
         drops += outcome.figures.drops
         outages += outcome.figures.tunnelOutages
@@ -41,6 +44,7 @@ struct SimulateSummary {
         table.add("delivered by the cluster", "\(delivered)")
         table.add("accepted by peers", "\(accepted)")
         table.add("without an owner", "\(unowned)")
+        if let lost { table.add("lost", "\(lost)") }
         for (reason, count) in drops.nonzero {
             table.add("dropped: \(reason.name)", "\(count)")
         }
@@ -82,6 +86,8 @@ struct SimulateReport: Codable {
         let accepted: UInt64
         let peerDrops: UInt64
         let unowned: UInt64
+        /// nil: packets may be lost on the way, or the run stopped before its end.
+        let lost: UInt64?
         let replayed: UInt64
         let duplicates: UInt64
         let exposed: UInt64
@@ -143,6 +149,7 @@ extension SimulateReport.Run {
         accepted = figures.received
         peerDrops = figures.peerDrops
         unowned = figures.unowned
+        lost = figures.lost
         replayed = figures.replayed
         duplicates = figures.duplicates
         exposed = figures.exposed

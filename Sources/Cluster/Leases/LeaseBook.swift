@@ -68,10 +68,14 @@ public struct LeaseBook: Sendable {
 
     subscript(tunnel: AssociationHandle) -> Entry {
         get { Int(tunnel.index) < entries.count ? entries[Int(tunnel.index)] : Entry() }
-        set {
-            while entries.count <= Int(tunnel.index) { entries.append(Entry()) }
-            entries[Int(tunnel.index)] = newValue
-        }
+        set { entries[page(of: tunnel)] = newValue }
+    }
+
+    /// Where the tunnel's page is; an empty one is made if there is none.
+    @inline(__always)
+    private mutating func page(of tunnel: AssociationHandle) -> Int {
+        while entries.count <= Int(tunnel.index) { entries.append(Entry()) }
+        return Int(tunnel.index)
     }
 
     /// Begins the page of a tunnel that came into the table, with what its entry says.
@@ -137,22 +141,22 @@ public struct LeaseBook: Sendable {
         _ tunnel: AssociationHandle, sendLimit: UInt64, receiveLimit: UInt64, sent: UInt64,
         received: UInt64, packets: UInt64
     ) {
-        var entry = self[tunnel]
-        entry.sendGranted = sendLimit
-        entry.receiveGranted = receiveLimit
-        entry.sentSeen = sent
-        entry.packetsSeen = packets
-        entry.receivedTold = received
-        entry.receivedAtStart = received
-        self[tunnel] = entry
+        let page = page(of: tunnel)
+        entries[page].sendGranted = sendLimit
+        entries[page].receiveGranted = receiveLimit
+        entries[page].sentSeen = sent
+        entries[page].packetsSeen = packets
+        entries[page].receivedTold = received
+        entries[page].receivedAtStart = received
     }
 
     /// Takes limits into force that are in the store now, or that an outage allows.
     public mutating func grant(
         _ tunnel: AssociationHandle, sendLimit: UInt64, receiveLimit: UInt64
     ) {
-        self[tunnel].sendGranted = sendLimit
-        self[tunnel].receiveGranted = receiveLimit
+        let page = page(of: tunnel)
+        entries[page].sendGranted = sendLimit
+        entries[page].receiveGranted = receiveLimit
     }
 
     /// The limits in force for a tunnel of this node.
@@ -175,21 +179,22 @@ public struct LeaseBook: Sendable {
         _ tunnel: AssociationHandle, sent: UInt64, received: UInt64, packets: UInt64,
         elapsedNanoseconds elapsed: UInt64
     ) -> Bool {
-        var entry = self[tunnel]
-        entry.sendWanted = max(
+        let page = page(of: tunnel)
+        entries[page].sendWanted = max(
             sizing.sendMinimum,
             Self.numbers(
-                for: sizing.horizonNanoseconds, used: sent, since: entry.sentSeen, elapsed))
-        entry.receiveWanted = max(
+                for: sizing.horizonNanoseconds, used: sent, since: entries[page].sentSeen,
+                elapsed))
+        entries[page].receiveWanted = max(
             sizing.receiveMinimum,
             Self.numbers(
                 for: sizing.receiveHorizonNanoseconds, used: packets,
-                since: entry.packetsSeen, elapsed))
-        entry.sentSeen = sent
-        entry.packetsSeen = packets
-        self[tunnel] = entry
-        return entry.sendGranted < sent.addingClamped(entry.sendWanted / 2)
-            || entry.receiveGranted < received.addingClamped(entry.receiveWanted / 2)
+                since: entries[page].packetsSeen, elapsed))
+        entries[page].sentSeen = sent
+        entries[page].packetsSeen = packets
+        return entries[page].sendGranted < sent.addingClamped(entries[page].sendWanted / 2)
+            || entries[page].receiveGranted
+                < received.addingClamped(entries[page].receiveWanted / 2)
     }
 
     /// What to publish for a tunnel of this node: never less than what is in force, unless that
@@ -251,8 +256,9 @@ public struct LeaseBook: Sendable {
     public mutating func expose(
         _ tunnel: AssociationHandle, through: UInt64, packets: UInt64
     ) {
-        self[tunnel].exposedThrough = through
-        self[tunnel].packetsAtTakeover = packets
+        let page = page(of: tunnel)
+        entries[page].exposedThrough = through
+        entries[page].packetsAtTakeover = packets
     }
 
     /// How many more packets were accepted that may have been replays: all those since the last
@@ -260,12 +266,12 @@ public struct LeaseBook: Sendable {
     public mutating func exposure(
         of tunnel: AssociationHandle, received: UInt64, packets: UInt64, window: UInt64
     ) -> UInt64 {
-        let entry = self[tunnel]
-        guard entry.exposedThrough != 0 else { return 0 }
-        let count = packets - min(packets, entry.packetsAtTakeover)
-        self[tunnel].packetsAtTakeover = packets
-        if received >= entry.exposedThrough.addingClamped(window) {
-            self[tunnel].exposedThrough = 0
+        let page = page(of: tunnel)
+        guard entries[page].exposedThrough != 0 else { return 0 }
+        let count = packets - min(packets, entries[page].packetsAtTakeover)
+        entries[page].packetsAtTakeover = packets
+        if received >= entries[page].exposedThrough.addingClamped(window) {
+            entries[page].exposedThrough = 0
         }
         return count
     }
@@ -285,9 +291,10 @@ public struct LeaseBook: Sendable {
     public mutating func noteTold(
         _ tunnel: AssociationHandle, received: UInt64, packets: UInt64, bytes: UInt64
     ) {
-        self[tunnel].receivedTold = received
-        self[tunnel].packetsTold = packets
-        self[tunnel].bytesTold = bytes
+        let page = page(of: tunnel)
+        entries[page].receivedTold = received
+        entries[page].packetsTold = packets
+        entries[page].bytesTold = bytes
     }
 }
 

@@ -56,6 +56,8 @@ final class RunRecorder {
 
     private(set) var milestones: [Milestone] = []
     private(set) var deliveries: [Delivery] = []
+    /// When nodes sent allocations to the store, by time.
+    private(set) var offers: [(time: UInt64, node: Int)] = []
     /// By node: whom its last heartbeats called suspect.
     private var told: [[NodeID]]
     private var allocation: Allocation?
@@ -77,6 +79,13 @@ final class RunRecorder {
             milestones.append(Milestone(time: time, node: Int(node.value), kind: kind))
         }
         told[place] = suspects
+    }
+
+    /// A node sends a transaction to the store.
+    func offer(_ transaction: CoordinationTransaction, by node: NodeID, at time: UInt64) {
+        for case .put(StoreKey.allocation.text, _, _) in transaction.operations {
+            offers.append((time, Int(node.value)))
+        }
     }
 
     /// The store has taken a transaction.

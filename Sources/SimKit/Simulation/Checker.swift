@@ -154,6 +154,7 @@ extension Simulation {
         figures.tunnelOutages = tunnels.indices.map(checker.outages.longest(of:))
         figures.unowned = checker.unowned
         figures.duplicates = checker.accepted
+        figures.lost = lostPackets
     }
 
     private func checkOwners(_ alive: [SimulatedNode]) {

@@ -94,6 +94,9 @@ extension Simulation {
     private func sendToStore(_ message: Message, _ number: Int) {
         let node = nodes[number]
         guard node.isStoreCut == 0 else { return }
+        if case .request(_, .transaction(let transaction)) = message {
+            recorder?.offer(transaction, by: node.id, at: now)
+        }
         queue.push(
             at: now + storeDelay(),
             .storeReceives(node: number, lives: node.lives, message: keep(message)))

@@ -18,6 +18,7 @@ public struct Violation: Hashable, Sendable {
 /// One run.
 public final class Simulation {
     enum Event {
+        case starts(node: Int)
         case tick(node: Int, time: UInt64)
         case outerArrives(slot: Int32)
         case outerAt(node: Int, slot: Int32)
@@ -166,7 +167,13 @@ public final class Simulation {
         linkBases = links
         cuts = Array(repeating: 0, count: count * count)
         if options.records { recorder = RunRecorder(nodes: count) }
-        for number in 0..<options.nodes { start(number) }
+        for number in 0..<options.nodes {
+            if options.startSpread == 0 {
+                start(number)
+            } else {
+                queue.push(at: nodeRandom.below(options.startSpread), .starts(node: number))
+            }
+        }
         for (place, fault) in faults.enumerated() {
             let offset = Self.warmUpNanoseconds
             queue.push(at: offset + fault.at, .faultBegins(place))
@@ -203,8 +210,9 @@ public final class Simulation {
         figures.events = events
     }
 
-    private func handle(_ event: Event) {
+    func handle(_ event: Event) {
         switch event {
+        case .starts(let node): start(node)
         case .tick(let node, let time): tick(node, time)
         case .outerArrives(let slot): spread(slot, isOuter: true)
         case .innerArrives(let slot): spread(slot, isOuter: false)

@@ -31,6 +31,9 @@ public struct SimulationFigures: Sendable {
     public internal(set) var drops = DropCounters()
     /// Packets that came while nobody owned their tunnels.
     public internal(set) var unowned: UInt64 = 0
+    /// Packets of established tunnels that came out nowhere; nil when links and nodes may lose
+    /// some, or the run stopped before its end.
+    public internal(set) var lost: UInt64?
     /// Packets that an attacker sent again.
     public internal(set) var replayed: UInt64 = 0
     /// Packets accepted twice, with `learn`.
