@@ -4,13 +4,14 @@ public import Cluster
 public import CryptoCardSim
 import ESP
 
-/// Which tunnels the card of a node holds (docs/decisions/0013).
-public enum CardContents: Sendable {
+/// Which tunnels the card of a node holds (docs/decisions/0013). Raw values are names for options
+/// and reports.
+public enum CardContents: String, CaseIterable, Sendable {
     /// Those of its own identifiers (the patent's two structures, Fig. 2).
-    case ownTunnels
+    case ownTunnels = "two-tables"
     /// All of the cluster (the patent's prior art, Fig. 1B): what one card holds bounds the whole
     /// cluster, and a takeover loads nothing.
-    case allTunnels
+    case allTunnels = "replicate-all"
 }
 
 /// What one node is made of.
@@ -40,8 +41,9 @@ public struct GatewayConfiguration: Sendable {
     /// Which rules hold: all, except in tests of the simulator's checkers.
     public var rules = Rules()
 
-    /// What becomes of a new tunnel that finds the card full.
-    public enum FullCardPolicy: Sendable {
+    /// What becomes of a tunnel that finds the card full. Raw values are names for options and
+    /// reports.
+    public enum FullCardPolicy: String, CaseIterable, Sendable {
         /// It is refused, and the peer is told (NO_ADDITIONAL_SAS).
         case refuse
         /// It stays in the common table, its packets are dropped as `cardFull`, and it is loaded
@@ -49,7 +51,7 @@ public struct GatewayConfiguration: Sendable {
         case wait
         /// The same engine serves it from host memory, slower than a card would, until there is
         /// room; then it moves to the card with its exact state.
-        case serveFromHost
+        case serveFromHost = "host"
     }
 
     /// A node with the default sizes.
