@@ -81,19 +81,21 @@ public struct CryptoCard: ~Copyable {
     private var bound = 0
     private var boundUntil: UInt64 = 0
 
-    /// An empty card, whose memory is all there: 256 octets a session and 16 to 32 for finding it.
+    /// An empty card: 256 octets a session and 16 to 32 for finding it.
     /// `keyedContexts` bounds the key schedules (about 1 KiB each) that stay ready;
-    /// the others are run again when their packets come.
+    /// the others are run again when their packets come. `isResident`: all memory is taken now, as
+    /// a card has it; otherwise as it fills, as a host does when it stands in for a card.
     public init(
         capacity: Int, library: CryptoLibrary, catalogue: AssociationCatalogue,
-        keyedContexts: Int = ESPEngine.defaultKeyedContexts, timing: CardTiming? = nil
+        keyedContexts: Int = ESPEngine.defaultKeyedContexts, timing: CardTiming? = nil,
+        isResident: Bool = true
     ) {
         self.capacity = capacity
         self.timing = timing
         sessions = AssociationSlab(
-            capacity: capacity, catalogue: catalogue, isResident: true)
+            capacity: capacity, catalogue: catalogue, isResident: isResident)
         engine = ESPEngine(library: library, keyedContexts: keyedContexts)
-        index = SPIIndex(capacity: capacity, isResident: true)
+        index = SPIIndex(capacity: capacity, isResident: isResident)
     }
 
     /// Sessions now.
@@ -225,6 +227,19 @@ public struct CryptoCard: ~Copyable {
         guard sessions.isCurrent(handle) else { throw .staleHandle(handle) }
         sessions.apply(checkpoint, to: handle)
     }
+
+    /// Begins a new ownership of a session that is loaded already: numbers, window, limit and
+    /// counters become those of its entry of the common table, as if it were opened anew.
+    public mutating func renew(
+        _ handle: CardHandle, from entry: AssociationHandle, of table: borrowing AssociationSlab,
+        ivGeneration: UInt16
+    ) throws(CardError) {
+        guard sessions.isCurrent(handle) else { throw .staleHandle(handle) }
+        sessions.renew(handle, from: entry, of: table, ivGeneration: ivGeneration)
+    }
+
+    /// True while the handle names the session it was made for.
+    public borrowing func holds(_ handle: CardHandle) -> Bool { sessions.isCurrent(handle) }
 
     /// Copies a session's sequence state and counters to its entry in the node's common table.
     public borrowing func copyState(

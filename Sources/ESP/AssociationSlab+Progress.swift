@@ -96,6 +96,20 @@ extension AssociationSlab {
         record.ringWords.update(from: source.ringWords, count: Int(source.pointee.ringMask) + 1)
     }
 
+    /// Makes a copy what it would be if it were copied from the original now, under the generation
+    /// of a new ownership: numbers, window, limit and counters. Preconditions: both handles are
+    /// current and name the same association.
+    public mutating func renew(
+        _ handle: AssociationHandle, from original: AssociationHandle,
+        of other: borrowing AssociationSlab, ivGeneration: UInt16
+    ) {
+        copyState(to: handle, from: original, of: other)
+        let record = records + Int(handle.index)
+        record.pointee.sequenceLimit = other.records[Int(original.index)].sequenceLimit
+        record.pointee.ivGeneration = ivGeneration
+        record.pointee.marks.remove(.softReported)
+    }
+
     // MARK: Limits
 
     /// The highest number that may be used or accepted. Precondition: the handle is current.

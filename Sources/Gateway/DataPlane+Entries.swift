@@ -30,35 +30,22 @@ extension DataPlane {
     // MARK: Loading
 
     /// Loads the entries of a gained identifier into the card (611…613), and only then switches its
-    /// packets to this node. Returns how many there were, and those that found no room.
-    mutating func load(
-        _ identifier: DistributionIdentifier, _ now: UInt64
-    ) -> (loaded: Int, refusals: [EntryRefusal]) {
+    /// packets to this node.
+    mutating func load(_ identifier: DistributionIdentifier, _ now: UInt64) -> TakenTunnels {
         roles[Int(identifier.value)] = .owned
         isDirty[Int(identifier.value)] = true
         isLow[Int(identifier.value)] = true
-        guard rules.hold(.loadBeforeSwitch) else { return (0, []) }
-        var loaded = 0
-        var refusals: [EntryRefusal] = []
+        var taken = TakenTunnels()
+        guard rules.hold(.loadBeforeSwitch) else { return taken }
         // Tunnels in use come first: where the card is too small, none of them loses its place to
         // one that never found any.
         let entries = entriesInUseFirst(of: identifier)
         for place in entries.indices {
             prefetch(entries, after: place)
-            let entry = entries[place]
-            // What was loaded for a planned move that came to nothing knows old numbers.
-            close(entry)
-            begin(entry, isExact: false)
-            if let refusal = open(entry, now) {
-                waiting.append(entry)
-                refusals.append(
-                    EntryRefusal(
-                        spi: table.status(of: entry).spi, reason: refusal.description))
-            } else {
-                loaded += 1
-            }
+            let spi = table.status(of: entries[place]).spi
+            taken.note(take(entries[place], isExact: false, now), of: spi)
         }
-        return (loaded, refusals)
+        return taken
     }
 
     private borrowing func entriesInUseFirst(
@@ -128,36 +115,6 @@ extension DataPlane {
             sent: sentThrough, received: receivedThrough, packets: before.packets)
     }
 
-    /// Copies a tunnel to the card under this node's generation; nil: it is there.
-    mutating func open(_ entry: AssociationHandle, _ now: UInt64) -> CardError? {
-        let identifier = Int(table.status(of: entry).distributionIdentifier)
-        let generation = generations[identifier]
-        do throws(CardError) {
-            let session = try card.open(
-                copying: entry, from: table.associations, ivGeneration: generation,
-                nowNanoseconds: now)
-            guard let outbound = table.outbound(of: entry) else { return nil }
-            do throws(CardError) {
-                let sending = try card.open(
-                    copying: outbound, from: table.associations, ivGeneration: generation,
-                    nowNanoseconds: now)
-                setOutboundSession(sending, of: outbound)
-            } catch {
-                try card.close(session)
-                throw error
-            }
-            return nil
-        } catch {
-            return error
-        }
-    }
-
-    /// Loads again what the card lost.
-    mutating func reload(_ entry: AssociationHandle, _ now: UInt64) -> CardError? {
-        close(entry)
-        return open(entry, now)
-    }
-
     /// Puts limits that are in the store now into force.
     mutating func grant(_ entry: AssociationHandle, send: UInt64, receive: UInt64) {
         let send = rules.hold(.leaseAwaited) ? send : .max
@@ -167,51 +124,23 @@ extension DataPlane {
             associations.setLimit(receive, of: entry)
             if let outbound { associations.setLimit(send, of: outbound) }
         }
-        if let session = card.session(for: table.status(of: entry).spi) {
-            try? card.setLimit(receive, of: session)
-        }
-        if let outbound { try? card.setLimit(send, of: outboundSession(outbound)) }
+        let spi = table.status(of: entry).spi
+        if let session = card.session(for: spi) { try? card.setLimit(receive, of: session) }
+        if let session = host.session(for: spi) { try? host.setLimit(receive, of: session) }
+        guard let outbound else { return }
+        try? card.setLimit(send, of: outboundSession(outbound))
+        try? host.setLimit(send, of: hostOutboundSession(outbound))
     }
 
     // MARK: Clearing
 
-    /// Closes a tunnel's sessions; its keys leave the card.
-    @discardableResult
-    mutating func close(_ entry: AssociationHandle) -> Bool {
-        var isClosed = false
-        if let outbound = table.outbound(of: entry) {
-            isClosed = (try? card.close(outboundSession(outbound))) != nil
-        }
-        if let session = card.session(for: table.status(of: entry).spi) {
-            isClosed = (try? card.close(session)) != nil || isClosed
-        }
-        return isClosed
-    }
-
     /// Clears the sessions of a lost identifier from the card (614…616), and says how many tunnels
-    /// there were.
+    /// there were. A card that holds all tunnels keeps them: the owner filter alone decides.
     mutating func closeAll(of identifier: DistributionIdentifier) -> Int {
-        guard rules.hold(.lostCleared) else { return 0 }
+        guard rules.hold(.lostCleared), cardContents == .ownTunnels else { return 0 }
         var closed = 0
         for entry in table.entries(of: identifier) where close(entry) { closed += 1 }
         return closed
-    }
-
-    /// Tries the tunnels that found the card full; those that are no longer owned are forgotten.
-    @discardableResult
-    mutating func openWaiting(_ now: UInt64) -> Int {
-        guard !waiting.isEmpty, card.count < card.capacity else { return 0 }
-        var opened = 0
-        var still: [AssociationHandle] = []
-        for entry in waiting where table.associations.isCurrent(entry) {
-            let status = table.status(of: entry)
-            guard owns(DistributionIdentifier(status.distributionIdentifier)),
-                card.session(for: status.spi) == nil
-            else { continue }
-            if open(entry, now) == nil { opened += 1 } else { still.append(entry) }
-        }
-        waiting = still
-        return opened
     }
 
     // MARK: State
@@ -235,11 +164,13 @@ extension DataPlane {
             bytes: state.receivedBytes, window: state.window)
         table.apply(received)
         if let session = card.session(for: state.spi) { try? card.apply(received, to: session) }
+        if let session = host.session(for: state.spi) { try? host.apply(received, to: session) }
         guard let outbound = table.outbound(of: entry) else { return }
         let spi = table.status(of: outbound).spi
         let sent = SequenceCheckpoint(
             spi: spi, sequence: state.sent, packets: state.sentPackets, bytes: state.sentBytes)
         table.updateStates { _ = $0.apply(sent, to: outbound) }
         try? card.apply(sent, to: outboundSession(outbound))
+        try? host.apply(sent, to: hostOutboundSession(outbound))
     }
 }

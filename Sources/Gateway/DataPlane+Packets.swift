@@ -28,10 +28,13 @@ extension DataPlane {
         card.receive(mine, nowNanoseconds: packetTime)
         for place in 0..<count {
             let index = origins[place]
-            packets[index] = mine[place]
-            if packets[index].drop == .unknownSPI {
-                packets[index].drop = explainMiss(packets[index], packetTime)
+            if let reason = mine[place].drop, reason.isOfCard {
+                let packet = UnsafeMutableBufferPointer(rebasing: mine[place...place])
+                if !receiveOnHost(packet, packetTime), reason == .unknownSPI {
+                    mine[place].drop = explainMiss(mine[place], packetTime)
+                }
             }
+            packets[index] = mine[place]
             if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
             if packets[index].events.contains(.softLifetime) { counters.softLifetimes += 1 }
             noteReceived(packets[index])
@@ -113,10 +116,18 @@ extension DataPlane {
     /// again with the window it had, and never accepts a packet twice.
     private mutating func noteReceived(_ packet: PacketDescriptor) {
         guard let location = packet.location, packet.drop != .unknownSPI,
-            let session = card.session(for: location.spi), let entry = table.find(location.spi)
+            let entry = table.find(location.spi)
         else { return }
-        table.updateStates { associations in
-            try? card.copyState(of: session, to: entry, in: &associations)
+        if let session = card.session(for: location.spi) {
+            table.updateStates { associations in
+                try? card.copyState(of: session, to: entry, in: &associations)
+            }
+        } else if let session = host.session(for: location.spi) {
+            table.updateStates { associations in
+                try? host.copyState(of: session, to: entry, in: &associations)
+            }
+        } else {
+            return
         }
         let identifier = Int(distribution.identifier(of: location.spi).value)
         isDirty[identifier] = true
@@ -172,10 +183,15 @@ extension DataPlane {
         for place in 0..<count {
             let index = origins[place]
             let tableSlot = packets[index].slot
-            packets[index] = mine[place]
-            if packets[index].drop == .sessionLost {
-                packets[index].drop = missedSession(tableSlot, packetTime)
+            if let reason = mine[place].drop, reason.isOfCard {
+                let packet = UnsafeMutableBufferPointer(rebasing: mine[place...place])
+                if !sendOnHost(packet, tableSlot: tableSlot, packetTime),
+                    reason == .sessionLost
+                {
+                    mine[place].drop = missedSession(tableSlot, packetTime)
+                }
             }
+            packets[index] = mine[place]
             if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
             if packets[index].events.contains(.softLifetime) { counters.softLifetimes += 1 }
             noteSent(packets[index], tableSlot: tableSlot)
@@ -218,8 +234,14 @@ extension DataPlane {
             let entry = table.inbound(of: outbound)
         else { return }
         let session = outboundSession(outbound)
+        let isOnCard = card.holds(session)
+        let hostSession = isOnCard ? session : hostOutboundSession(outbound)
         table.updateStates { associations in
-            try? card.copyState(of: session, to: outbound, in: &associations)
+            if isOnCard {
+                try? card.copyState(of: session, to: outbound, in: &associations)
+            } else {
+                try? host.copyState(of: hostSession, to: outbound, in: &associations)
+            }
         }
         let identifier = Int(table.status(of: entry).distributionIdentifier)
         isDirty[identifier] = true
@@ -231,6 +253,17 @@ extension DataPlane {
             if let place = digests.lastIndex(where: { $0.digest == digest }) {
                 digests.remove(at: place)
             }
+        }
+    }
+}
+
+extension DropReason {
+    /// The card had no session or took no batch: the packet's session may be in the host's memory.
+    @inline(__always)
+    fileprivate var isOfCard: Bool {
+        switch self {
+        case .unknownSPI, .sessionLost, .cardStalled, .cardBusy: true
+        default: false
         }
     }
 }

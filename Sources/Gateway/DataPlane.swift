@@ -30,7 +30,13 @@ struct DataPlane: ~Copyable {
     let rules: Rules
     var counters = GatewayCounters()
 
+    let cardContents: CardContents
+    /// Tunnels without room on the card are served from the host's memory.
+    let servesFromHost: Bool
     var card: CryptoCard
+    /// A store like the card's, in host memory and without its limits; empty unless
+    /// `servesFromHost`.
+    var host: CryptoCard
     var table: CommonTable
     var book: LeaseBook
     /// By identifier.
@@ -47,10 +53,12 @@ struct DataPlane: ~Copyable {
     var packetCounts: [UInt32]
     /// The right to serve ends at this time; checked once per batch.
     var servingUntil: UInt64 = 0
-    /// By slot of an outbound association in the table: its session.
+    /// By slot of an outbound association in the table: its session on the card.
     var outboundSessions: [CardHandle] = []
-    /// Own entries that found the card full, to be tried again when sessions close.
-    var waiting: [AssociationHandle] = []
+    /// The same in the host's memory.
+    var hostOutboundSessions: [CardHandle] = []
+    /// Entries that belong on the card and found it full, to be tried again when sessions close.
+    var waiting = WaitingTunnels()
     var held = HeldPackets()
     /// Every checkpoint tells of the owner's last packet: among the nodes of one process only.
     var isFollowedExactly = false
@@ -73,6 +81,12 @@ struct DataPlane: ~Copyable {
             capacity: isBounded ? configuration.cardCapacity : configuration.cardCapacity * 2,
             library: library, catalogue: catalogue,
             keyedContexts: configuration.keyedContexts, timing: configuration.cardTiming)
+        cardContents = configuration.cardContents
+        servesFromHost = configuration.whenFull == .serveFromHost
+        host = CryptoCard(
+            capacity: servesFromHost ? configuration.tableCapacity * 2 : 1, library: library,
+            catalogue: catalogue,
+            keyedContexts: servesFromHost ? configuration.keyedContexts : 1, isResident: false)
         let count = configuration.distribution.identifierCount
         table = CommonTable(
             capacity: configuration.tableCapacity, identifierCount: count, catalogue: catalogue)
@@ -104,19 +118,6 @@ struct DataPlane: ~Copyable {
     /// Packets whose identifier can't be read belong to the owner of identifier 0, so that exactly
     /// one node counts them.
     var ownsUnassigned: Bool { owns(DistributionIdentifier(0)) }
-
-    /// The session of an outbound association of the table.
-    func outboundSession(_ entry: AssociationHandle) -> CardHandle {
-        let slot = Int(entry.index)
-        return slot < outboundSessions.count
-            ? outboundSessions[slot] : CardHandle(index: .max, generation: 0)
-    }
-
-    mutating func setOutboundSession(_ session: CardHandle, of entry: AssociationHandle) {
-        let none = CardHandle(index: .max, generation: 0)
-        while outboundSessions.count <= Int(entry.index) { outboundSessions.append(none) }
-        outboundSessions[Int(entry.index)] = session
-    }
 
     mutating func tally(_ verdict: PacketVerdict, isInbound: Bool) {
         switch verdict {

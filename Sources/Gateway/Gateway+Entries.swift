@@ -75,13 +75,14 @@ extension Gateway {
         // Nothing is sent or taken before the numbers are in the store.
         plane.grant(entry, send: sent, receive: received)
         if let refusal = plane.open(entry, now) {
+            let reason = explain(refusal)
             switch configuration.whenFull {
             case .refuse:
                 plane.table.remove(entry)
-                return (refusal.description, .refused)
-            case .wait:
+                return (reason, .refused)
+            case .wait, .serveFromHost:
                 plane.waiting.append(entry)
-                outputs.append(.event(.refused(spi, refusal.description)))
+                outputs.append(.event(.refused(spi, reason)))
             }
         }
         if !configuration.rules.hold(.entryStored) { settle(entry, spi, origin: origin) }
@@ -89,6 +90,15 @@ extension Gateway {
             PendingEntry(
                 spi: spi, identifier: identifier, origin: origin, triedAt: 0, beganAt: now))
         return nil
+    }
+
+    /// What the card said. Where every card holds all tunnels, another node makes no room.
+    private func explain(_ refusal: CardError) -> String {
+        guard case .full(let capacity) = refusal, configuration.cardContents == .allTunnels else {
+            return refusal.description
+        }
+        return "the cluster is full: every card holds all tunnels, and takes \(capacity) sessions: "
+            + "raise the capacity of all cards"
     }
 
     /// The entry is in the store: its numbers may be used, and whoever waits is told.
@@ -177,7 +187,8 @@ extension Gateway {
         if let place = entries.adding.firstIndex(where: { $0.request == request }) {
             entries.adding[place].request = nil
             entries.adding[place].triedAt = now
-            if case .committed(let revision) = reply {
+            // Whether all cards have room shows in the order of the store, which the watch tells.
+            if case .committed(let revision) = reply, configuration.cardContents == .ownTunnels {
                 noteStored(at: place, revision: revision)
             }
         } else if let place = entries.clearing.firstIndex(where: { $0.request == request }) {
@@ -206,6 +217,10 @@ extension Gateway {
             let known = plane.book.storedRevision(entry)
             if known == 0 || known == pair.modRevision {
                 if let place = entries.adding.firstIndex(where: { $0.spi == spi }) {
+                    if isBeyondCapacity(place) {
+                        withdraw(at: place, revision: pair.modRevision, now)
+                        return
+                    }
                     noteStored(at: place, revision: pair.modRevision)
                 }
                 plane.book.noteStored(entry, revision: pair.modRevision)
@@ -240,7 +255,39 @@ extension Gateway {
         case .holding:
             _ = plane.open(entry, now)
         case .foreign, .loading:
-            break
+            guard configuration.cardContents == .allTunnels else { return }
+            if plane.open(entry, now) != nil { plane.waiting.append(entry) }
+        }
+    }
+
+    // MARK: Where every card holds all tunnels
+
+    /// True when an own entry came into the store after others had filled the cards: two nodes
+    /// may take the last place at one moment, and the store's order tells who had it.
+    private borrowing func isBeyondCapacity(_ place: Int) -> Bool {
+        guard configuration.cardContents == .allTunnels, configuration.whenFull == .refuse else {
+            return false
+        }
+        var sessions = plane.table.associations.count
+        for (other, pending) in entries.adding.enumerated() where other != place {
+            guard let entry = plane.table.find(pending.spi) else { continue }
+            sessions -= plane.table.outbound(of: entry) == nil ? 1 : 2
+        }
+        return sessions > plane.card.capacity
+    }
+
+    /// Takes an entry of this node's out of the store again, before anyone was promised anything.
+    private mutating func withdraw(at place: Int, revision: UInt64, _ now: UInt64) {
+        let pending = entries.adding.remove(at: place)
+        if let entry = plane.table.find(pending.spi) { drop(entry, now) }
+        entries.clearing.append(
+            PendingClearing(
+                spi: pending.spi, identifier: pending.identifier, revision: revision, triedAt: 0))
+        retryEntries(now)
+        if let origin = pending.origin {
+            answer(origin, .refused)
+        } else {
+            refuse(pending.spi, explain(.full(capacity: plane.card.capacity)))
         }
     }
 

@@ -28,9 +28,10 @@ extension Gateway {
 
     // MARK: Checkpoints
 
-    /// Tells all others exactly how far a tunnel on this node's card has come, if they don't know.
+    /// Tells all others exactly how far a tunnel of this node has come, if they don't know.
     mutating func checkpointNow(_ spi: SPI) {
-        guard let entry = plane.table.find(spi), plane.card.session(for: spi) != nil else { return }
+        guard let entry = plane.table.find(spi), plane.isOnCard(entry) || plane.isOnHost(entry)
+        else { return }
         let received = plane.table.status(of: entry)
         let ahead = plane.book.bytesAhead(
             entry, received: received.sequence, packets: received.packets, bytes: received.bytes)
@@ -96,27 +97,18 @@ extension Gateway {
 
     /// Gives the places of a card that is too small for what it gained: tunnels in use come first,
     /// over all gained identifiers, so that none of them loses its place to one that never found
-    /// any. `spis` are all gained tunnels in the order of preference among equals. Returns how many
-    /// found a place, and those that did not.
-    mutating func placeAgain(
-        _ spis: [SPI], nowNanoseconds now: UInt64
-    ) -> (loaded: Int, refusals: [EntryRefusal]) {
+    /// any. `spis` are all gained tunnels in the order of preference among equals.
+    mutating func placeAgain(_ spis: [SPI], nowNanoseconds now: UInt64) -> TakenTunnels {
         let gained = spis.compactMap { plane.table.find($0) }
         for entry in gained { plane.close(entry) }
-        plane.waiting.removeAll { gained.contains($0) }
-        var loaded = 0
-        var refusals: [EntryRefusal] = []
+        plane.waiting.remove(gained)
+        var taken = TakenTunnels()
         for isInUse in [true, false] {
             for entry in gained where (plane.table.status(of: entry).packets > 0) == isInUse {
-                if let refusal = plane.open(entry, now) {
-                    plane.waiting.append(entry)
-                    let spi = plane.table.status(of: entry).spi
-                    refusals.append(EntryRefusal(spi: spi, reason: refusal.description))
-                } else {
-                    loaded += 1
-                }
+                let spi = plane.table.status(of: entry).spi
+                taken.note(plane.place(entry, now), of: spi)
             }
         }
-        return (loaded, refusals)
+        return taken
     }
 }

@@ -116,26 +116,20 @@ extension Gateway {
         publishing.isWanted[place] = true
     }
 
-    /// Takes an identifier over with exact state: the sessions are opened anew from the table. Of
+    /// Takes an identifier over with exact state: the sessions begin anew with the table's. Of
     /// tunnels that the old owner did not name (`named`), only leases and checkpoints are known.
     private mutating func beginExactly(
         _ identifier: DistributionIdentifier, named: Set<SPI>?,
         _ report: inout ReallocationReport, _ now: UInt64
     ) {
         plane.roles[Int(identifier.value)] = .owned
+        var taken = TakenTunnels()
         for entry in plane.table.entries(of: identifier) {
-            plane.close(entry)
             let spi = plane.table.status(of: entry).spi
-            plane.begin(entry, isExact: named?.contains(spi) ?? true)
-            if let refusal = plane.open(entry, now) {
-                plane.waiting.append(entry)
-                report.refusals.append(
-                    EntryRefusal(
-                        spi: plane.table.status(of: entry).spi, reason: refusal.description))
-            } else {
-                report.loaded += 1
-            }
+            let isExact = named?.contains(spi) ?? true
+            taken.note(plane.take(entry, isExact: isExact, now), of: spi)
         }
+        report.add(taken)
     }
 
     /// Another process claims to be this node: whatever this one owns is a former life's from now
@@ -159,11 +153,8 @@ extension Gateway {
             let identifier = loadingQueue.removeFirst()
             guard plane.roles[Int(identifier.value)] == .loading else { continue }
             let result = plane.load(identifier, now)
-            loaded += result.loaded + result.refusals.count + 1
-            if !reports.isEmpty {
-                reports[reports.count - 1].loaded += result.loaded
-                reports[reports.count - 1].refusals += result.refusals
-            }
+            loaded += result.count + 1
+            if !reports.isEmpty { reports[reports.count - 1].add(result) }
         }
         guard loadingQueue.isEmpty, !reports.isEmpty else { return }
         for report in reports { outputs.append(.event(.reallocated(report))) }

@@ -112,6 +112,8 @@ public struct Gateway: ~Copyable {
     public var cardCounters: CardCounters { plane.card.counters }
     /// Sessions of the card now: up to two for each tunnel.
     public var sessionCount: Int { plane.card.count }
+    /// Sessions in the host's memory now, which found no room on the card.
+    public var hostSessionCount: Int { plane.host.count }
     /// Tunnels of the common table now.
     public var entryCount: Int { plane.table.count }
     /// Until when it may serve.
@@ -247,6 +249,38 @@ public struct Gateway: ~Copyable {
             else { return nil }
             return status.spi
         }.sorted()
+    }
+
+    /// The SPIs of the inbound sessions in the host's memory, ascending.
+    package borrowing func hostSPIs() -> [SPI] {
+        plane.host.handles().compactMap { handle in
+            guard let status = try? plane.host.status(of: handle), status.direction == .inbound
+            else { return nil }
+            return status.spi
+        }.sorted()
+    }
+
+    /// What is wrong with where the sessions are: a tunnel in two places, halves of tunnels in
+    /// different ones, sessions of no tunnel; nil: nothing.
+    package borrowing func sessionFault() -> String? {
+        var (onCard, onHost) = (0, 0)
+        for entry in plane.table.entries() {
+            let spi = plane.table.status(of: entry).spi
+            let outbound = plane.table.outbound(of: entry)
+            let card = plane.card.holdsSession(for: spi)
+            let host = plane.host.holdsSession(for: spi)
+            let sendsByCard = outbound.map { plane.card.holds(plane.outboundSession($0)) } ?? false
+            let sendsByHost =
+                outbound.map { plane.host.holds(plane.hostOutboundSession($0)) } ?? false
+            if (card || sendsByCard) && (host || sendsByHost) {
+                return "SPI \(spi) has sessions on the card and in host memory at once"
+            }
+            onCard += (card ? 1 : 0) + (sendsByCard ? 1 : 0)
+            onHost += (host ? 1 : 0) + (sendsByHost ? 1 : 0)
+        }
+        if onCard != plane.card.count { return "the card has a session of no tunnel" }
+        if onHost != plane.host.count { return "host memory has a session of no tunnel" }
+        return nil
     }
 
     /// The SPIs of the common table's tunnels, ascending.

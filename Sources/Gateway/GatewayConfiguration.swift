@@ -4,6 +4,16 @@ public import Cluster
 public import CryptoCardSim
 import ESP
 
+/// Which tunnels the card of a node holds (docs/decisions/0013). Raw values are names for options
+/// and reports.
+public enum CardContents: String, CaseIterable, Sendable {
+    /// Those of its own identifiers (the patent's two structures, Fig. 2).
+    case ownTunnels = "two-tables"
+    /// All of the cluster (the patent's prior art, Fig. 1B): what one card holds bounds the whole
+    /// cluster, and a takeover loads nothing.
+    case allTunnels = "replicate-all"
+}
+
 /// What one node is made of.
 public struct GatewayConfiguration: Sendable {
     /// This node.
@@ -26,16 +36,22 @@ public struct GatewayConfiguration: Sendable {
     public var leaseSizing: LeaseSizing?
     /// What becomes of a new tunnel whose owner's card is full.
     public var whenFull = FullCardPolicy.refuse
+    /// Which tunnels a card holds; equal on all nodes.
+    public var cardContents = CardContents.ownTunnels
     /// Which rules hold: all, except in tests of the simulator's checkers.
     public var rules = Rules()
 
-    /// What becomes of a new tunnel that finds the card full.
-    public enum FullCardPolicy: Sendable {
+    /// What becomes of a tunnel that finds the card full. Raw values are names for options and
+    /// reports.
+    public enum FullCardPolicy: String, CaseIterable, Sendable {
         /// It is refused, and the peer is told (NO_ADDITIONAL_SAS).
         case refuse
         /// It stays in the common table, its packets are dropped as `cardFull`, and it is loaded
         /// as soon as there is room: for keys that are set by hand.
         case wait
+        /// The same engine serves it from host memory, slower than a card would, until there is
+        /// room; then it moves to the card with its exact state.
+        case serveFromHost = "host"
     }
 
     /// A node with the default sizes.

@@ -51,6 +51,10 @@ public struct ReallocationReport: Equatable, Sendable {
     public let lost: Int
     /// Tunnels copied from the common table to the card (613).
     public internal(set) var loaded = 0
+    /// Tunnels that were on the card already, and were set to where the ownership begins.
+    public internal(set) var updated = 0
+    /// Tunnels copied to the host's memory, for want of room on the card.
+    public internal(set) var hosted = 0
     /// Tunnels that found no room on the card, also after it was cleared.
     public internal(set) var refusals: [EntryRefusal] = []
     /// Tunnels cleared from the card (616).

@@ -39,6 +39,8 @@ public struct NodeSummary: Sendable {
     public let identifiers: Int
     /// Sessions of its card.
     public let sessions: Int
+    /// Sessions in its host memory, for want of room on the card.
+    public let hostSessions: Int
     /// Entries of its common table.
     public let entries: Int
     /// What it counted.
@@ -96,7 +98,8 @@ extension InProcessCluster {
         NodeSummary(
             node: member.node, isAlive: isAlive,
             identifiers: allocation.identifiers(of: member.node).count,
-            sessions: member.gateway.sessionCount, entries: member.gateway.entryCount,
+            sessions: member.gateway.sessionCount,
+            hostSessions: member.gateway.hostSessionCount, entries: member.gateway.entryCount,
             counters: member.gateway.counters, card: member.gateway.cardCounters)
     }
 
@@ -131,15 +134,18 @@ extension InProcessCluster {
         var sum = ReallocationReport(
             epoch: reallocations, node: node, gained: moves.count { $0.to == node },
             lost: moves.count { $0.from == node })
-        var isRefused = false
+        var isShort = false
         for case .reallocated(let step) in news where step.node == node {
             sum.loaded += step.loaded
+            sum.updated += step.updated
+            sum.hosted += step.hosted
             sum.cleared += step.cleared
-            isRefused = isRefused || !step.refusals.isEmpty
+            isShort = isShort || step.hosted > 0 || !step.refusals.isEmpty
         }
-        guard isRefused else { return sum }
-        (sum.loaded, sum.refusals) = member.gateway.placeAgain(
-            gained(by: node, moves), nowNanoseconds: clock)
+        guard isShort else { return sum }
+        let taken = member.gateway.placeAgain(gained(by: node, moves), nowNanoseconds: clock)
+        (sum.loaded, sum.updated, sum.hosted) = (0, 0, 0)
+        sum.add(taken)
         return sum
     }
 

@@ -42,6 +42,9 @@ public struct GatewayCounters: Equatable, Sendable {
     public internal(set) var holdOverflows: UInt64 = 0
     /// Packets accepted after takeovers that may have been replays (`TakeoverPolicy.learn`).
     public internal(set) var exposed: UInt64 = 0
+    /// Packets that the engine handled from host memory, as their tunnels had no room on the card;
+    /// they are delivered, sealed or dropped too.
+    public internal(set) var hostPackets: UInt64 = 0
     /// Refusals among the packets that had been held; they are in `drops` too.
     public internal(set) var heldDrops = DropCounters()
 
@@ -60,6 +63,7 @@ public struct GatewayCounters: Equatable, Sendable {
         heldForeign += other.heldForeign
         holdOverflows += other.holdOverflows
         exposed += other.exposed
+        hostPackets += other.hostPackets
         heldDrops += other.heldDrops
     }
 }

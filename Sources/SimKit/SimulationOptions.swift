@@ -3,7 +3,7 @@
 
 public import Cluster
 public import ESP
-import Gateway
+public import Gateway
 
 /// One run's cluster, traffic and faults. Times are nanoseconds of virtual time.
 public struct SimulationOptions: Sendable {
@@ -45,13 +45,20 @@ public struct SimulationOptions: Sendable {
     /// step; 0: all at once.
     public var startSpread: UInt64 = 0
     /// Sessions of each node's card.
-    public var cardCapacity = 4096
+    public var cardCapacity = SimulationOptions.ampleCard
+    /// Which tunnels a card holds.
+    public var cardContents = CardContents.ownTunnels
+    /// What becomes of tunnels that find a card full.
+    public var whenFull = GatewayConfiguration.FullCardPolicy.refuse
     /// Algorithms, in turn.
     public var transforms = SimulationOptions.counterModes(1)
     /// Which rules hold.
     public var rules = Rules()
     /// Stores what becomes of every identifier and every tunnel, for a report.
     public var records = false
+
+    /// Sessions of a card that only a fault can fill.
+    public static let ampleCard = 4096
 
     /// A run with the defaults.
     public init(seed: UInt64) { self.seed = seed }
@@ -89,7 +96,21 @@ public struct SimulationOptions: Sendable {
             sizing.sendStart = random.between(16, 256)
         }
         options.leaseSizing = sizing
+        options.drawCards()
         return options
+    }
+
+    /// Draws what becomes of tunnels that find a card full, unless it is given, and how large the
+    /// cards are: where the host serves what has no room, half of them are too small for all.
+    public mutating func drawCards(whenFull given: GatewayConfiguration.FullCardPolicy? = nil) {
+        // A stream of its own, and nothing else depends on it.
+        var random = SimulationRandom(seed: seed).fork(0x6361_7264_73)
+        let policies = GatewayConfiguration.FullCardPolicy.allCases
+        let drawn = policies[Int(random.below(UInt64(policies.count)))]
+        let isSmall = random.chance(1, in: 2)
+        let sessions = Int(random.between(1, UInt64(tunnels) * 2))
+        whenFull = given ?? drawn
+        cardCapacity = whenFull == .serveFromHost && isSmall ? sessions : Self.ampleCard
     }
 
     /// The first of some algorithms whose IVs show the sequence number: what checkers need.

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Cluster
 import Foundation
+import Gateway
 import SimKit
 
 struct SimulateCommand: ParsableCommand {
@@ -29,6 +30,7 @@ struct SimulateCommand: ParsableCommand {
 
     static let nodesRange = 1...62
     static let tunnelsMaximum = 100_000
+    static let cardsRange = 1...200_000
     static let durationRange: ClosedRange<UInt64> = 5_000_000_000...3_600_000_000_000
     /// Of one seed: what is wrong in the end is wrong in many places.
     private static let failuresTold = 5
@@ -66,6 +68,23 @@ struct SimulateCommand: ParsableCommand {
             two fifths of it.
             """)
     var heartbeat: SimulatedDuration?
+
+    @Option(
+        help: """
+            What the cards hold: two-tables (each node's own tunnels, beside a common table) or \
+            replicate-all (the prior art: all tunnels on every card).
+            """)
+    var mode = CardContents.ownTunnels
+
+    @Option(
+        help: """
+            What becomes of a tunnel that finds its owner's card full: refuse it, let it wait for \
+            room, or serve it from host memory until there is.
+            """)
+    var whenFull: GatewayConfiguration.FullCardPolicy?
+
+    @Option(help: "Sessions that fit into each node's card, 1 to 200000; a tunnel takes two.")
+    var cards: Int?
 
     #if RULE_BREAKS
         @Option(
@@ -106,6 +125,9 @@ struct SimulateCommand: ParsableCommand {
         }
         if let tunnels, !(1...Self.tunnelsMaximum).contains(tunnels) {
             throw ValidationError("--tunnels must be from 1 to \(Self.tunnelsMaximum)")
+        }
+        if let cards, !Self.cardsRange.contains(cards) {
+            throw ValidationError("--cards must be from 1 to \(Self.cardsRange.upperBound)")
         }
         guard Self.durationRange.contains(duration.nanoseconds) else {
             throw ValidationError("--duration must be from 5s to 60min")
@@ -161,6 +183,8 @@ struct SimulateCommand: ParsableCommand {
     private func options(_ seed: UInt64) -> SimulationOptions {
         var options = SimulationOptions.drawn(seed: seed)
         options.duration = duration.nanoseconds
+        options.cardContents = mode
+        if let whenFull { options.drawCards(whenFull: whenFull) }
         if let nodes {
             options.nodes = nodes
             // Every node needs an identifier, those that join included.
@@ -171,6 +195,7 @@ struct SimulateCommand: ParsableCommand {
             // A tunnel has two sessions, and one node may be the last.
             options.cardCapacity = max(options.cardCapacity, tunnels * 2 + 64)
         }
+        if let cards { options.cardCapacity = cards }
         if let faults { options.kinds = faults.kinds }
         if let policy, policy != options.policy {
             options.policy = policy
@@ -216,6 +241,9 @@ struct SimulateCommand: ParsableCommand {
         if let faults { words += ["--faults", faults.defaultValueDescription] }
         if let policy { words += ["--policy", policy.rawValue] }
         if let heartbeat { words += ["--heartbeat", heartbeat.defaultValueDescription] }
+        if mode != .ownTunnels { words += ["--mode", mode.rawValue] }
+        if let whenFull { words += ["--when-full", whenFull.rawValue] }
+        if let cards { words += ["--cards", "\(cards)"] }
         #if RULE_BREAKS
             if let broken { words += ["--break", broken.rawValue] }
         #endif
@@ -232,6 +260,9 @@ struct SimulateCommand: ParsableCommand {
                 "Seed \(options.seed): \(options.nodes) nodes, \(options.tunnels) tunnels, policy "
                     + "\(options.policy.rawValue), trace hash "
                     + String(outcome.figures.traceHash, radix: 16))
+            print(
+                "  mode \(options.cardContents.rawValue), cards of \(options.cardCapacity) "
+                    + "sessions, when full: \(options.whenFull.rawValue)")
             for fault in outcome.faults { print("  \(fault.description)") }
             print("")
         }

@@ -3,6 +3,7 @@
 public import ArgumentParser
 public import Cluster
 import Foundation
+public import Gateway
 import SimKit
 
 /// A time such as 2ms, 1.5s or 300us.
@@ -88,6 +89,10 @@ struct FaultList: ExpressibleByArgument, Hashable {
 }
 
 extension TakeoverPolicy: ExpressibleByArgument {}
+
+extension CardContents: ExpressibleByArgument {}
+
+extension GatewayConfiguration.FullCardPolicy: ExpressibleByArgument {}
 
 #if RULE_BREAKS
     extension Rule: ExpressibleByArgument {}

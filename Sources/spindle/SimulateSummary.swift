@@ -3,6 +3,7 @@
 import Cluster
 import ESP
 import Foundation
+import Gateway
 import SimKit
 
 /// All seeds together, as they come.
@@ -18,6 +19,10 @@ struct SimulateSummary {
     private var violations = 0
     private var drops = DropCounters()
     private var outages: [UInt64] = []
+    private var cards = CardFigures()
+    private var modes: Set<String> = []
+    private var hostPackets: UInt64 = 0
+    private var established = 0
     private var simulated: UInt64 = 0
     private var seconds = 0.0
 
@@ -32,6 +37,10 @@ struct SimulateSummary {
         violations += outcome.failures.count
         drops += outcome.figures.drops
         outages += outcome.figures.tunnelOutages
+        cards.add(outcome.figures.cards)
+        modes.insert(outcome.options.cardContents.rawValue)
+        hostPackets += outcome.figures.counters.hostPackets
+        established += outcome.figures.established
         simulated += outcome.figures.packets * UInt64(outcome.runs)
         seconds += outcome.realSeconds
     }
@@ -54,10 +63,32 @@ struct SimulateSummary {
             table.add("longest outage, p99", milliseconds(waits.percentile99))
             table.add("longest outage, max", milliseconds(waits.maximum))
         }
+        for row in cardRows() { table.add(row.name, row.figure) }
         table.add("violations", "\(violations)")
         table.add("real time", tenths(seconds * 10) + " s")
         table.add("simulated packets per second", "\(Int(Double(simulated) / max(seconds, 1e-9)))")
         return table.lines()
+    }
+
+    private func cardRows() -> [(name: String, figure: String)] {
+        var rows = [
+            ("mode", modes.sorted().joined(separator: ", ")),
+            ("tunnels set up", "\(established)"),
+        ]
+        if cards.tunnelsRefused > 0 { rows.append(("  without room", "\(cards.tunnelsRefused)")) }
+        rows += [
+            ("sessions on one card, most", "\(cards.peak)"),
+            ("sessions opened on cards", "\(cards.opened)"),
+            ("reallocated tunnels: loaded", "\(cards.loaded)"),
+            ("  updated in place", "\(cards.updated)"),
+            ("  cleared", "\(cards.cleared)"),
+        ]
+        if cards.refused > 0 { rows.append(("  without room", "\(cards.refused)")) }
+        if hostPackets > 0 {
+            rows.append(("  into host memory", "\(cards.hosted)"))
+            rows.append(("packets from host memory", "\(hostPackets)"))
+        }
+        return rows
     }
 }
 
@@ -80,6 +111,9 @@ struct SimulateReport: Codable {
         let durationNanoseconds: UInt64
         let heartbeatNanoseconds: UInt64
         let policy: String
+        let mode: String
+        let whenFull: String
+        let cards: Cards
         let faults: [FaultEntry]
         let packets: UInt64
         let delivered: UInt64
@@ -114,6 +148,22 @@ struct SimulateReport: Codable {
         let text: String
     }
 
+    struct Cards: Codable {
+        let capacity: Int
+        let peak: Int
+        let opened: UInt64
+        let sessionsMaximum: Int
+        let sessions: Int
+        let hostSessions: Int
+        let hostPackets: UInt64
+        let tunnelsRefused: Int
+        let loaded: Int
+        let updated: Int
+        let hosted: Int
+        let refused: Int
+        let cleared: Int
+    }
+
     struct Waits: Codable {
         let medianNanoseconds: UInt64
         let percentile99Nanoseconds: UInt64
@@ -129,6 +179,25 @@ struct SimulateReport: Codable {
     var seeds: [Run] = []
 }
 
+extension SimulateReport.Cards {
+    init(_ options: SimulationOptions, _ figures: SimulationFigures) {
+        let cards = figures.cards
+        capacity = options.cardCapacity
+        peak = cards.peak
+        opened = cards.opened
+        sessionsMaximum = cards.sessionsMaximum
+        sessions = cards.sessions
+        hostSessions = cards.hostSessions
+        hostPackets = figures.counters.hostPackets
+        tunnelsRefused = cards.tunnelsRefused
+        loaded = cards.loaded
+        updated = cards.updated
+        hosted = cards.hosted
+        refused = cards.refused
+        cleared = cards.cleared
+    }
+}
+
 extension SimulateReport.Run {
     init(_ outcome: SimulateOutcome, command: String) {
         let (options, figures) = (outcome.options, outcome.figures)
@@ -139,6 +208,9 @@ extension SimulateReport.Run {
         durationNanoseconds = options.duration
         heartbeatNanoseconds = options.timing.heartbeatNanoseconds
         policy = options.policy.rawValue
+        mode = options.cardContents.rawValue
+        whenFull = options.whenFull.rawValue
+        cards = .init(options, figures)
         faults = outcome.faults.map {
             .init(
                 kind: $0.kind.rawValue, atNanoseconds: $0.at, durationNanoseconds: $0.duration,

@@ -77,6 +77,10 @@ public struct SimulationReport {
                 + "\(Fault.time(options.timing.heartbeatNanoseconds)) apart, and a silence of "
                 + "\(Fault.time(options.timing.detectionNanoseconds)) made a node suspect. The "
                 + "policy for possible replays after a takeover was “\(options.policy.rawValue)”.")
+        page.paragraph(
+            options.cardContents == .ownTunnels
+                ? "Each card held its node's own tunnels (mode two-tables)."
+                : "Every card held all tunnels (mode replicate-all).")
         page.command("Repeat this run with", command)
         page.paragraph("Trace hash \(String(figures.traceHash, radix: 16))")
         page.figures([
@@ -185,6 +189,16 @@ public struct SimulationReport {
             ["Cluster"],
             ["tunnels set up", grouped(figures.established), "of \(options.tunnels)"],
             ["reallocations", grouped(figures.reallocations), "summed over the nodes"],
+            ["Cards of \(grouped(options.cardCapacity)) sessions"],
+            ["sessions, most", grouped(figures.cards.peak), "on one card; a tunnel takes two"],
+            ["sessions opened", grouped(figures.cards.opened), "on all cards"],
+            ["tunnels loaded", grouped(figures.cards.loaded), "by reallocations"],
+            ["updated in place", grouped(figures.cards.updated), "they were on the new card"],
+            ["cleared", grouped(figures.cards.cleared), "from cards of former owners"],
+            ["without room", grouped(figures.cards.refused), "at reallocations"],
+            ["into host memory", grouped(figures.cards.hosted), "at reallocations"],
+            ["packets", grouped(figures.counters.hostPackets), "handled from host memory"],
+            ["Store and links"],
             [
                 "HA link", grouped(figures.datagrams),
                 "datagrams, \(grouped(figures.datagramBytes)) octets",

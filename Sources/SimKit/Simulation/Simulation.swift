@@ -264,6 +264,8 @@ public final class Simulation {
         node.watchArrival = now
         var configuration = GatewayConfiguration(node: node.id, distribution: distribution)
         configuration.cardCapacity = options.cardCapacity
+        configuration.cardContents = options.cardContents
+        configuration.whenFull = options.whenFull
         configuration.tableCapacity = max(64, options.tunnels * 2)
         configuration.keyedContexts = min(64, max(8, options.tunnels))
         configuration.timing = options.timing
@@ -287,6 +289,7 @@ public final class Simulation {
         let node = nodes[number]
         guard let life = node.life else { return }
         node.buried.add(life.gateway.counters)
+        figures.cards.add(life.gateway)
         checker.lostHeld += life.gateway.heldCount
         node.life = nil
         node.lives += 1

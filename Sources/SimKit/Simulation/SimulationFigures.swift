@@ -46,6 +46,8 @@ public struct SimulationFigures: Sendable {
     public internal(set) var cleared = 0
     /// Allocations that took force, summed over the nodes.
     public internal(set) var reallocations = 0
+    /// What the cards held, and what moving tunnels cost.
+    public internal(set) var cards = CardFigures()
     /// Datagrams on the HA link, and their octets.
     public internal(set) var datagrams: UInt64 = 0
     /// Octets of these.
