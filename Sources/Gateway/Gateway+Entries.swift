@@ -57,6 +57,10 @@ extension Gateway {
         guard !client.isAway(nowNanoseconds: now) else {
             return ("the store is away, so the tunnel could be lost: try again", .refused)
         }
+        entries.cleared.forget(now)
+        guard !entries.cleared.contains(spi) else {
+            return ("its SPI was in use a moment ago: choose another", .duplicate)
+        }
         if plane.roles[Int(identifier.value)] == .loading { _ = plane.load(identifier, now) }
         // An association whose numbers are used up begins at 2^64, which is 0.
         let received = inbound.parameters.firstSequence &- 1
@@ -232,6 +236,13 @@ extension Gateway {
         // Cleared here, and the store has not heard of it yet.
         guard !entries.clearing.contains(where: { $0.spi == spi }) else { return }
         let identifier = tunnel.identifier
+        // Cleared here while a request to store it was under way, which came last.
+        if entries.cleared.contains(spi), plane.owns(identifier) {
+            entries.clearing.append(
+                PendingClearing(
+                    spi: spi, identifier: identifier, revision: pair.modRevision, triedAt: 0))
+            return
+        }
         let (generation, sendLimit) = (tunnel.generation, tunnel.sendLimit)
         let receiveLimit = tunnel.receiveLimit
         let edge = tunnel.inbound.parameters.firstSequence &- 1
@@ -301,6 +312,7 @@ extension Gateway {
         guard plane.owns(identifier), let entry = plane.table.find(spi) else { return false }
         let revision = plane.book.storedRevision(entry)
         drop(entry, now)
+        entries.cleared.note(spi, now)
         entries.adding.removeAll { $0.spi == spi }
         if configuration.rules.hold(.clearingTold) {
             entries.clearing.append(

@@ -132,6 +132,7 @@ extension Gateway {
     private mutating func takeDeletion(of text: String, _ now: UInt64) {
         switch StoreKey(text: text) {
         case .entry(_, let spi):
+            entries.cleared.note(spi, now)
             if let entry = plane.table.find(spi) { drop(entry, now) }
         case .member(let member):
             memberKeys.noteMissing(member, now)

@@ -42,4 +42,5 @@ struct PendingEntries {
     var foreign: [ForeignRequest] = []
     var clearing: [PendingClearing] = []
     var lastForeign: UInt64 = 0
+    var cleared = ClearedTunnels()
 }
