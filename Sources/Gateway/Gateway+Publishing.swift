@@ -10,25 +10,23 @@ import Wire
 extension Gateway {
     /// Tunnels looked at in one round, so that a round stays short however many there are.
     private static var tunnelsPerRound: Int { 20_000 }
-    /// Checkpoints may take one part of this many of the data's octets.
-    private static var dataPerCheckpointOctet: UInt64 { 200 }
+    /// Checkpoints may take one part of this many of the received octets.
+    private static var dataPerCheckpointOctet: UInt64 { 80 }
     /// Octets per second of checkpoints that are free, however little data there is.
-    private static var freeBytesPerSecond: UInt64 { 1_000_000 }
-    /// A checkpoint is at most this old.
-    private static var checkpointAgeNanoseconds: UInt64 { 500_000_000 }
+    private static var freeBytesPerSecond: UInt64 { 100_000 }
     /// One transaction's worth of leases: less than etcd's limit of a request.
     private static var publishBytes: Int { 512 * 1024 }
 
     /// Looks at the identifiers that moved, a bounded number of tunnels at a time.
     mutating func visitIdentifiers(_ now: UInt64) {
         refillAllowance(now)
+        spendAllowance(now)
         var visited = 0
         let count = plane.roles.count
         for _ in 0..<count where visited < Self.tunnelsPerRound {
             let place = publishing.cursor
             publishing.cursor = (place + 1) % count
-            guard plane.roles[place] == .owned, plane.isDirty[place] || plane.isLow[place]
-            else { continue }
+            guard plane.roles[place] == .owned, isVisitDue(place, now) else { continue }
             visited += 1 + visit(DistributionIdentifier(UInt16(place)), now)
         }
         plane.openWaiting(now)
@@ -45,8 +43,32 @@ extension Gateway {
             publishing.allowanceBytes + more, Int(Self.freeBytesPerSecond) / 20)
     }
 
+    /// What moves all the time is looked at often enough for its rate, and no more often.
+    private borrowing func isVisitDue(_ place: Int, _ now: UInt64) -> Bool {
+        if plane.isLow[place] { return true }
+        let interval = min(50_000_000, plane.book.sizing.receiveHorizonNanoseconds / 20)
+        return plane.isDirty[place] && now >= publishing.visitedAt[place] + interval
+    }
+
+    /// The free octets go to those who have waited longest, one after the other; the last one may
+    /// take more than there is, at the expense of the next.
+    private mutating func spendAllowance(_ now: UInt64) {
+        var done = 0
+        while done < publishing.unpaid.count, publishing.allowanceBytes > 0 {
+            let place = publishing.unpaid[done]
+            done += 1
+            publishing.isUnpaid[place] = false
+            if plane.roles[place] == .owned, plane.isDirty[place] {
+                _ = visit(DistributionIdentifier(UInt16(place)), isFree: true, now)
+            }
+        }
+        publishing.unpaid.removeFirst(done)
+    }
+
     /// One identifier: which leases run low, and what the others are to be told.
-    private mutating func visit(_ identifier: DistributionIdentifier, _ now: UInt64) -> Int {
+    private mutating func visit(
+        _ identifier: DistributionIdentifier, isFree: Bool = false, _ now: UInt64
+    ) -> Int {
         let place = Int(identifier.value)
         let elapsed = now - min(now, publishing.visitedAt[place])
         publishing.visitedAt[place] = now
@@ -73,14 +95,14 @@ extension Gateway {
                 dataBytes += ahead
             }
         }
-        tell(states, dataBytes, of: identifier, now)
+        tell(states, dataBytes, of: identifier, isFree: isFree)
         return entries.count
     }
 
-    /// Sends checkpoints if the traffic pays for them, if they are free, or if they are due.
+    /// Sends checkpoints if the traffic since the last ones pays for them, or if they are free.
     private mutating func tell(
         _ states: [TunnelState], _ dataBytes: UInt64, of identifier: DistributionIdentifier,
-        _ now: UInt64
+        isFree: Bool
     ) {
         guard !states.isEmpty else { return }
         let place = Int(identifier.value)
@@ -88,16 +110,15 @@ extension Gateway {
         let messages = Checkpoints.split(
             identifier: identifier, generation: plane.generations[place], states: states)
         let bytes = (messages.count * 80 + states.count * 20) * peers.count
-        let age = now - min(now, publishing.checkpointedAt[place])
         if UInt64(bytes) * Self.dataPerCheckpointOctet > dataBytes {
-            guard bytes <= publishing.allowanceBytes || age >= Self.checkpointAgeNanoseconds
-            else {
+            let isFree = isFree || publishing.unpaid.isEmpty && publishing.allowanceBytes > 0
+            guard isFree else {
                 plane.isDirty[place] = true
+                publishing.noteUnpaid(place)
                 return
             }
-            publishing.allowanceBytes = max(publishing.allowanceBytes - bytes, 0)
+            publishing.allowanceBytes -= bytes
         }
-        publishing.checkpointedAt[place] = now
         for peer in peers {
             for message in messages { tell(.checkpoints(message), to: peer) }
         }

@@ -12,8 +12,10 @@ struct Publishing {
     var isOverrun: [Bool]
     /// By identifier: when it was last visited.
     var visitedAt: [UInt64]
-    /// By identifier: when its last checkpoint was.
-    var checkpointedAt: [UInt64]
+    /// Identifiers whose traffic does not pay for their checkpoints, longest waiting first, and by
+    /// identifier whether it is among them.
+    var unpaid: [Int] = []
+    var isUnpaid: [Bool]
 
     /// The request under way, and what it publishes.
     var request: UInt64?
@@ -22,7 +24,8 @@ struct Publishing {
 
     /// Where the next round of visits begins.
     var cursor = 0
-    /// Octets of checkpoints that may be sent whatever the traffic is.
+    /// Octets of checkpoints that may be sent whatever the traffic is; below 0, some were sent in
+    /// advance.
     var allowanceBytes = 0
     var allowedAt: UInt64 = 0
 
@@ -36,11 +39,17 @@ struct Publishing {
         isAllowed = isWanted
         isOverrun = isWanted
         visitedAt = Array(repeating: 0, count: identifierCount)
-        checkpointedAt = visitedAt
+        isUnpaid = isWanted
         packetsPerSecond = Array(repeating: 0, count: identifierCount)
     }
 
     var isOverrunning: Bool { isOverrun.contains(true) }
+
+    mutating func noteUnpaid(_ place: Int) {
+        guard !isUnpaid[place] else { return }
+        isUnpaid[place] = true
+        unpaid.append(place)
+    }
 
     mutating func noteLoads(_ report: LoadReport, from peer: NodeID) {
         for load in report.loads where Int(load.identifier.value) < packetsPerSecond.count {

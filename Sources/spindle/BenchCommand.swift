@@ -9,7 +9,7 @@ struct BenchCommand: ParsableCommand {
         abstract: "Measure the engine, the card and the cluster protocol.",
         subcommands: [
             BenchESPCommand.self, BenchLookupCommand.self, BenchFailoverCommand.self,
-            BenchTakeoverCommand.self,
+            BenchTakeoverCommand.self, BenchPublishingCommand.self, BenchScaleCommand.self,
         ])
 }
 

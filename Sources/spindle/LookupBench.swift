@@ -5,7 +5,6 @@ import Cluster
 import Crypto
 import CryptoCardSim
 import ESP
-import Foundation
 import Wire
 
 /// One row: searches at random among the `entries` sessions of a card, all of them hits.
@@ -111,12 +110,5 @@ enum LookupBench {
                 store: "card", associations: cardSessions, milliseconds: Double(loaded) / 1e6,
                 bytesPerAssociation: Double(after - filled) / Double(cardSessions))
         )
-    }
-
-    /// Resident memory of this process (proc(5), statm).
-    private static func residentBytes() -> Int {
-        let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
-        let fields = text.split(separator: " ")
-        return fields.count > 1 ? (Int(fields[1]) ?? 0) * 4096 : 0
     }
 }

@@ -1,6 +1,6 @@
 // Timing for benchmarks: a monotonic clock and medians.
 
-import Glibc
+import Foundation
 
 /// Nanoseconds of the system's monotonic clock.
 func monotonicNanoseconds() -> UInt64 {
@@ -14,6 +14,13 @@ func threadNanoseconds() -> UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}
+
+/// Resident memory of this process (proc(5), statm).
+func residentBytes() -> Int {
+    let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
+    let fields = text.split(separator: " ")
+    return fields.count > 1 ? (Int(fields[1]) ?? 0) * 4096 : 0
 }
 
 /// The median; 0 for no values.

@@ -61,7 +61,9 @@ struct BenchTakeoverCommand: ParsableCommand {
             "\(report.tunnels) tunnels, \(report.associations) associations, \(identifiers) "
                 + "identifiers, \(rounds) rounds")
         var table = TextTable("CPU time in milliseconds", "least", "median")
-        for row in report.rows { table.add(row.name, hundredths(row.least), hundredths(row.median)) }
+        for row in report.rows {
+            table.add(row.name, hundredths(row.least), hundredths(row.median))
+        }
         table.lines().forEach { print($0) }
     }
 }
