@@ -246,8 +246,8 @@ extension Simulation {
             begin(tunnel)
         case .refused(let spi, let reason):
             guard let tunnel = peers.tunnel(ofGatewaySPI: spi) else { return }
+            // Its next try is planned already.
             note { "node \(nodes[number].id): tunnel \(tunnel) is refused: \(reason)" }
-            retry(tunnel)
         case .reallocated(let report):
             note {
                 "node \(report.node): epoch \(report.epoch), gained \(report.gained), lost "

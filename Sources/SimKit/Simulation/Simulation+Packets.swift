@@ -50,7 +50,7 @@ extension Simulation {
     }
 
     /// The peer tries again later; one whose tunnel is up does not ask.
-    func retry(_ tunnel: Int) {
+    private func retry(_ tunnel: Int) {
         queue.push(at: now + 200_000_000, .establish(tunnel: tunnel))
     }
 
