@@ -134,7 +134,9 @@ extension DataPlane {
         _ entry: AssociationHandle, isExact: Bool, _ now: UInt64
     ) -> OwnershipBeginning {
         begin(entry, isExact: isExact)
-        if cardContents == .allTunnels, renew(entry) { return .updated }
+        if cardContents == .allTunnels, !rules.hold(.updatedInPlace) || renew(entry) {
+            return .updated
+        }
         // What was loaded for a planned move that came to nothing knows old numbers.
         return place(entry, now)
     }
@@ -231,6 +233,7 @@ extension DataPlane {
         }
         copyHostState(of: entry)
         guard openOnCard(entry, now) == nil else { return false }
+        guard rules.hold(.oneStore) else { return true }
         if let outbound = table.outbound(of: entry) {
             try? host.close(hostOutboundSession(outbound))
         }

@@ -146,7 +146,12 @@ extension Gateway {
             publishing.isWanted[place] = false
             guard plane.roles[place] == .owned || plane.roles[place] == .frozen else { continue }
             let record = leases(of: DistributionIdentifier(UInt16(place)))
-            guard !record.leases.isEmpty else { continue }
+            guard !record.leases.isEmpty else {
+                // Without a tunnel there is nothing to publish, and nothing beyond a lease.
+                publishing.isAllowed[place] = false
+                publishing.isOverrun[place] = false
+                continue
+            }
             let key = StoreKey.lease(record.identifier)
             let value = Self.sealed(record.encode(), key, seal, &random)
             operations.append(.put(key: key.text, value: value, lease: nil))

@@ -16,6 +16,7 @@ package import Wire
 public struct Gateway: ~Copyable {
     /// The most packets of one batch.
     public static let batchMaximum = 64
+    private static let moveRetryNanoseconds: UInt64 = 1_000_000
 
     /// What it is made of.
     public let configuration: GatewayConfiguration
@@ -215,7 +216,10 @@ public struct Gateway: ~Copyable {
         if let suspicion = membership.nextSuspicion(nowNanoseconds: now) {
             deadline = min(deadline, suspicion)
         }
-        return min(deadline, moves.nextDeadline(configuration.timing))
+        // A move that can't go on, as the store is away, is looked at again and again, but not at
+        // every moment.
+        let moving = moves.nextDeadline(configuration.timing)
+        return min(deadline, moving > tickedAt ? moving : tickedAt + Self.moveRetryNanoseconds)
     }
 
     /// Decides what is to be decided, and hands requests out.

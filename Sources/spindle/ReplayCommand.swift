@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Cluster
+import Gateway
 import GatewayIO
 
 /// `NODE@PACKET`: what happens to which node, just before which packet of the capture.
@@ -59,6 +60,21 @@ struct ReplayCommand: ParsableCommand {
             """)
     var cardCapacity = 65_536
 
+    @Option(
+        help: """
+            What the cards hold: two-tables (each node's own tunnels) or replicate-all (the prior \
+            art: all tunnels on every card).
+            """)
+    var mode = CardContents.ownTunnels
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            What becomes of a tunnel that finds its owner's card full: wait for room, or host: \
+            served from host memory until there is.
+            """, valueName: "wait|host"))
+    var whenFull = GatewayConfiguration.FullCardPolicy.wait
+
     @Option(help: "Distribution identifiers: a power of two from 16 to 4096.")
     var identifiers = Distribution.identifierCountDefault
 
@@ -84,6 +100,10 @@ struct ReplayCommand: ParsableCommand {
             throw ValidationError(
                 "--nodes must be from 1 to \(min(identifiers, ReplaySession.nodesMaximum))")
         }
+        if whenFull == .refuse {
+            throw ValidationError(
+                "--when-full must be wait or host: whoever made the capture was not refused")
+        }
         guard (1...ReplaySession.cardCapacityMaximum).contains(cardCapacity) else {
             throw ValidationError(
                 "--card-capacity must be from 1 to \(ReplaySession.cardCapacityMaximum)")
@@ -103,7 +123,7 @@ struct ReplayCommand: ParsableCommand {
         }
         let session = try ReplaySession(
             nodes: nodes, identifiers: identifiers, cardCapacity: cardCapacity,
-            associations: consume associations)
+            cardContents: mode, whenFull: whenFull, associations: consume associations)
         let report = try session.run(capture: capture, fail: fail, join: join, write: write)
         for refusal in report.refused { complain("spindle: \(refusal.line)") }
         if json {

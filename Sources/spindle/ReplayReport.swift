@@ -17,6 +17,10 @@ struct ReplayReport: Encodable {
         /// Sessions of the card at the end.
         var associations: Int
         var cardPeak: Int
+        /// Sessions in host memory at the end.
+        var hostAssociations: Int
+        /// ESP packets handled from host memory.
+        var hostPackets: UInt64
     }
 
     struct Association: Encodable {
@@ -41,6 +45,8 @@ struct ReplayReport: Encodable {
             let gained: Int
             let lost: Int
             let loaded: Int
+            let updated: Int
+            let hosted: Int
             let refused: Int
             let cleared: Int
         }
@@ -136,7 +142,11 @@ extension ReplayReport {
         }
         let rekeys = nodes.filter { $0.softLifetimes > 0 }
             .map { "  node \($0.id): \($0.softLifetimes) packets beyond a soft lifetime" }
-        return ["Nodes"] + table.lines() + rekeys
+        let hosts = nodes.filter { $0.hostPackets > 0 || $0.hostAssociations > 0 }.map {
+            "  node \($0.id): \($0.hostAssociations) SAs in host memory, which handled "
+                + "\($0.hostPackets) packets"
+        }
+        return ["Nodes"] + table.lines() + rekeys + hosts
     }
 
     private func associationLines() -> [String] {
@@ -166,10 +176,13 @@ extension ReplayReport {
                 "\(share.id)", "\(share.gained)", "\(share.lost)", "\(share.loaded)",
                 "\(share.refused)", "\(share.cleared)")
         }
+        let elsewhere = entry.nodes.filter { $0.updated > 0 || $0.hosted > 0 }.map {
+            "  node \($0.id): \($0.updated) updated on the card, \($0.hosted) into host memory"
+        }
         let verb = entry.cause == "fail" ? "died" : "joined"
         return [
             "Node \(entry.node) \(verb) before packet \(entry.packet): epoch \(entry.epoch), "
                 + "\(entry.moves.count) identifiers moved"
-        ] + table.lines()
+        ] + table.lines() + elsewhere
     }
 }

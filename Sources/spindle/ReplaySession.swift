@@ -30,14 +30,16 @@ final class ReplaySession {
     private static let memoryBytes = 1 << 18
 
     init(
-        nodes: Int, identifiers: Int, cardCapacity: Int,
-        associations: consuming AssociationFile
+        nodes: Int, identifiers: Int, cardCapacity: Int, cardContents: CardContents,
+        whenFull: GatewayConfiguration.FullCardPolicy, associations: consuming AssociationFile
     ) throws {
         try associations.requireUnambiguousSelectors(for: .inbound)
         distribution = try Distribution(identifierCount: identifiers, cookieKey: Self.cookieKey)
         var template = GatewayConfiguration(node: NodeID(1), distribution: distribution)
         // A card never holds more than the file has; its memory is taken at once.
         template.cardCapacity = min(cardCapacity, associations.entries.count)
+        template.cardContents = cardContents
+        template.whenFull = whenFull
         template.tableCapacity = max(16, associations.entries.count)
         cluster = try InProcessCluster(
             nodes: nodes, template: template, library: try CryptoLibrary())
@@ -213,7 +215,8 @@ final class ReplaySession {
                 nodes: summary.reports.map { share in
                     ReplayReport.ReallocationEntry.Share(
                         id: Int(share.node.value), gained: share.gained, lost: share.lost,
-                        loaded: share.loaded, refused: share.refused, cleared: share.cleared)
+                        loaded: share.loaded, updated: share.updated, hosted: share.hosted,
+                        refused: share.refused, cleared: share.cleared)
                 }))
     }
 
@@ -233,10 +236,13 @@ final class ReplaySession {
                 rows[id]
                 ?? ReplayReport.Node(
                     id: id, alive: false, identifiers: 0, packets: 0, delivered: 0, dropped: [:],
-                    ike: 0, softLifetimes: 0, associations: 0, cardPeak: 0)
+                    ike: 0, softLifetimes: 0, associations: 0, cardPeak: 0,
+                    hostAssociations: 0, hostPackets: 0)
             row.alive = summary.isAlive
             row.identifiers = summary.isAlive ? summary.identifiers : 0
             row.associations = summary.isAlive ? summary.sessions : 0
+            row.hostAssociations = summary.isAlive ? summary.hostSessions : 0
+            row.hostPackets += counters.hostPackets
             row.packets += counters.delivered + counters.drops.total
             row.delivered += counters.delivered
             for (reason, count) in counters.drops.nonzero {

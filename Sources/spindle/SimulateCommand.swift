@@ -26,6 +26,13 @@ struct SimulateCommand: ParsableCommand {
 
               spindle simulate --seeds 100
               spindle simulate --seed 17 --nodes 3 --faults crash,partition --report report
+
+            Two structures, and the prior art with the same cards; once more with host memory:
+
+              spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash --when-full refuse
+              spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash \\
+                --when-full refuse --mode replicate-all
+              spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash --when-full host
             """)
 
     static let nodesRange = 1...62

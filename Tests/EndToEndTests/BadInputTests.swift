@@ -159,6 +159,7 @@ import Testing
             ["--card-capacity", "1048577"], ["--identifiers", "0"],
             ["--identifiers", "-16"], ["--identifiers", "100"], ["--identifiers", "8192"],
             ["--identifiers", "8"], ["--fail", "2@61"], ["--join", "4@61"], ["--unheard-of"],
+            ["--mode", "both"], ["--mode", ""], ["--when-full", "refuse"], ["--when-full", "no"],
         ])
     func wrongOptions(_ option: [String]) throws {
         let arguments = ["replay", Self.good.capture, "--sas", Self.good.sas]

@@ -251,4 +251,40 @@ private struct Tunnels {
         try expect(served: after, inner, in: half..<Self.rounds)
         #expect(report.dropped == ["cardFull": half * 8 + half * 6])
     }
+
+    /// The same with host memory beside the card: nothing is refused, before and after a death.
+    @Test func hostMemoryServesWhatHasNoRoom() throws {
+        let tunnels = try choose((3, 2, 2, 3))
+        let (sas, sealed, inner) = try seal(tunnels)
+        let half = Self.rounds / 2
+        let report = try Report.replay(
+            sealed, sas: sas, nodes: 3, events: [.fail(2, half * 10 + 1)],
+            write: scratch.path("written"), more: ["--card-capacity", "2", "--when-full", "host"])
+        try expect(served: Array(0..<10), inner, in: 0..<Self.rounds)
+        #expect(report.dropped.isEmpty && report.delivered == 200)
+        let shares = try #require(report.reallocations.first).nodes
+        #expect(shares.map(\.hosted) == [2, 2] && shares.map(\.refused) == [0, 0])
+        let alive = report.nodes.filter(\.alive)
+        #expect(alive.map(\.associations) == [2, 2] && alive.map(\.hostAssociations) == [3, 3])
+        // One of three tunnels at first, and three of five later; two of four at the dead one.
+        #expect(alive.map(\.hostPackets) == [half * 4, half * 4])
+        #expect(report.nodes.first { !$0.alive }?.hostPackets == half * 2)
+    }
+
+    /// The prior art: what one card takes is all that the cluster serves.
+    @Test func oneFullCardIsAFullCluster() throws {
+        let tunnels = try choose((3, 2, 2, 3))
+        let (sas, sealed, inner) = try seal(tunnels)
+        let half = Self.rounds / 2
+        let report = try Report.replay(
+            sealed, sas: sas, nodes: 3, events: [.fail(2, half * 10 + 1)],
+            write: scratch.path("written"),
+            more: ["--card-capacity", "5", "--mode", "replicate-all"], complaints: 7)
+        try expect(served: Array(0..<5), inner, in: 0..<Self.rounds)
+        #expect(report.delivered == 100 && report.dropped == ["cardFull": 100])
+        let shares = try #require(report.reallocations.first).nodes
+        #expect(shares.map(\.updated) == [2, 0] && shares.map(\.loaded) == [0, 0])
+        #expect(shares.map(\.refused) == [0, 2] && shares.map(\.cleared) == [0, 0])
+        #expect(report.nodes.filter(\.alive).map(\.associations) == [5, 5])
+    }
 }

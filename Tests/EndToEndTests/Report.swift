@@ -23,6 +23,8 @@ struct Report: Decodable {
         let softLifetimes: Int
         let associations: Int
         let cardPeak: Int
+        let hostAssociations: Int
+        let hostPackets: Int
     }
 
     struct Association: Decodable {
@@ -46,6 +48,8 @@ struct Report: Decodable {
             let gained: Int
             let lost: Int
             let loaded: Int
+            let updated: Int
+            let hosted: Int
             let refused: Int
             let cleared: Int
         }

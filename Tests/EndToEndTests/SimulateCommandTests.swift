@@ -12,8 +12,14 @@ import Testing
             struct Fault: Decodable { let kind: String }
             struct Waits: Decodable { let medianNanoseconds, maximumNanoseconds: UInt64 }
             struct Violation: Decodable { let text: String }
+            struct Cards: Decodable {
+                let capacity, sessionsMaximum, tunnelsRefused, hostSessions: Int
+                let hostPackets: UInt64
+            }
             let seed: UInt64
             let nodes, tunnels, runs: Int
+            let mode, whenFull: String
+            let cards: Cards
             let policy, traceHash, command: String
             let heartbeatNanoseconds, durationNanoseconds: UInt64
             let packets, delivered: UInt64
@@ -53,6 +59,30 @@ import Testing
             run.command
                 == "spindle simulate --seed 11 --nodes 3 --tunnels 6 --duration 5s --faults none "
                 + "--policy strict --heartbeat 2ms")
+    }
+
+    // The same cards, three ways: one card bounds the cluster, or its node, or nothing.
+    @Test func cardsAreComparedByTheSameCommand() throws {
+        let small = [
+            "--nodes", "3", "--tunnels", "20", "--duration", "5s", "--faults", "none", "--once",
+            "--seed", "4", "--cards", "12",
+        ]
+        func run(_ mode: String, _ whenFull: String) throws -> Document.Run {
+            let more = ["--mode", mode, "--when-full", whenFull]
+            let run = try #require(try simulate(small + more).seeds.first)
+            #expect(run.mode == mode && run.whenFull == whenFull && run.cards.capacity == 12)
+            #expect(run.cards.sessionsMaximum <= 12 && run.violations.isEmpty)
+            #expect(run.command.hasSuffix("--when-full \(whenFull) --cards 12"))
+            return run
+        }
+        let priorArt = try run("replicate-all", "refuse")
+        #expect(priorArt.cards.tunnelsRefused == 14)
+        let tables = try run("two-tables", "refuse")
+        #expect((2..<10).contains(tables.cards.tunnelsRefused))
+        #expect(tables.delivered > priorArt.delivered * 3 / 2)
+        let host = try run("two-tables", "host")
+        #expect(host.cards.tunnelsRefused == 0 && host.cards.hostSessions >= 4)
+        #expect(host.cards.hostPackets > 0 && host.delivered > tables.delivered)
     }
 
     @Test func aSeedIsOneRun() throws {
@@ -117,7 +147,8 @@ import Testing
             ["--heartbeat", "999us"], ["--heartbeat", "1001ms"], ["--heartbeat", "-1ms"],
             ["--faults", "crash,"], ["--faults", "meteor"], ["--faults", "restart"],
             ["--faults", ""], ["--faults", "all,none"], ["--policy", "lax"], ["--trace", ""],
-            ["--report", ""], ["--unheard-of"],
+            ["--report", ""], ["--cards", "0"], ["--cards", "200001"], ["--mode", "one-table"],
+            ["--when-full", "drop"], ["--unheard-of"],
         ])
     func wrongOptions(_ option: [String]) throws {
         let joined = option.count == 2 && option[1].hasPrefix("-")

@@ -251,7 +251,7 @@ final class Node {
     }
 
     /// Another node writes into the store.
-    private func put(_ key: StoreKey, _ value: [UInt8]) {
+    func put(_ key: StoreKey, _ value: [UInt8]) {
         let transaction = CoordinationTransaction(
             conditions: [], operations: [.put(key: key.text, value: value, lease: nil)])
         _ = store.handle(.transaction(transaction), nowNanoseconds: clock)
@@ -284,7 +284,8 @@ final class Node {
 
     /// The same of an association that may have been used.
     func learn(
-        _ inbound: consuming SecurityAssociation, under key: StoreKey? = nil,
+        _ inbound: consuming SecurityAssociation,
+        outbound: consuming SecurityAssociation? = nil, under key: StoreKey? = nil,
         identifier: DistributionIdentifier? = nil
     ) {
         let spi = inbound.parameters.spi
@@ -292,7 +293,7 @@ final class Node {
         let key = key ?? StoreKey.entry(identifier, spi)
         let octets = TunnelRecord(
             identifier: identifier, generation: 1, sendLimit: 1024, receiveLimit: 4096,
-            inbound: inbound, outbound: nil
+            inbound: inbound, outbound: outbound
         ).encode().withUnsafeBytes { Array($0) }
         news = []
         put(key, Gateway.sealed(octets, key, gateway.seal, &random))

@@ -51,6 +51,10 @@ public enum Rule: String, CaseIterable, Hashable, Sendable {
     case heldCompared
     /// The card's capacity is respected.
     case capacityKept
+    /// A tunnel that moves to the card leaves host memory.
+    case oneStore
+    /// Where cards hold all tunnels, a new owner brings its sessions to where its ownership begins.
+    case updatedInPlace
 }
 
 /// Which rules hold: all of them, but for one in a debug build.

@@ -153,8 +153,10 @@ extension Simulation {
         checkTunnels(alive)
         countCards(alive)
         checkSums(alive)
-        figures.outages = checker.outages.summary
-        figures.tunnelOutages = tunnels.indices.map(checker.outages.longest(of:))
+        // What was never set up waits for nothing.
+        figures.tunnelOutages = tunnels.indices.filter { tunnels[$0].state != .wanted }
+            .map(checker.outages.longest(of:))
+        figures.outages = OutageSummary(figures.tunnelOutages)
         figures.unowned = checker.unowned
         figures.duplicates = checker.accepted
         figures.lost = lostPackets

@@ -250,6 +250,7 @@ extension Simulation {
             begin(tunnel)
         case .refused(let spi, let reason):
             guard let tunnel = peers.tunnel(ofGatewaySPI: spi) else { return }
+            // Its next try is planned already.
             note { "node \(nodes[number].id): tunnel \(tunnel) is refused: \(reason)" }
         case .reallocated(let report):
             note {

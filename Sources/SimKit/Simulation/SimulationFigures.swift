@@ -68,6 +68,6 @@ public struct SimulationFigures: Sendable {
     public internal(set) var milestones: [Milestone] = []
     /// The first deliveries, 4 194 304 at most, by time, if the run was to record them.
     public internal(set) var deliveries: [Delivery] = []
-    /// The longest time without a delivery of each tunnel.
+    /// The longest time without a delivery of each tunnel that was set up.
     public internal(set) var tunnelOutages: [UInt64] = []
 }
