@@ -112,7 +112,10 @@ extension DataPlane {
             let session = try card.open(
                 copying: entry, from: table.associations, ivGeneration: generation,
                 nowNanoseconds: now)
-            guard let outbound = table.outbound(of: entry) else { return nil }
+            guard let outbound = table.outbound(of: entry) else {
+                shedKeys(of: entry)
+                return nil
+            }
             do throws(CardError) {
                 let sending = try card.open(
                     copying: outbound, from: table.associations, ivGeneration: generation,
@@ -122,8 +125,10 @@ extension DataPlane {
                 try card.close(session)
                 throw error
             }
+            shedKeys(of: entry)
             return nil
         } catch {
+            noteLack(error, of: entry)
             return error
         }
     }

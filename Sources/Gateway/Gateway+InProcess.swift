@@ -56,7 +56,7 @@ extension Gateway {
         let messages = Checkpoints.split(
             identifier: identifier, generation: plane.generations[Int(identifier.value)],
             states: entries.map { plane.state(of: $0, withWindow: true) })
-        for peer in membership.members where peer != node {
+        for peer in membership.members where peer != node && isHolder(peer, of: identifier) {
             for message in messages { tell(.checkpoints(message), to: peer) }
         }
     }
@@ -68,7 +68,7 @@ extension Gateway {
     func isSettled(nowNanoseconds now: UInt64) -> Bool {
         guard let record, record.allocation.nodes.contains(node), !record.isMoving,
             agreedRevision == recordRevision, decision == nil, now < plane.servingUntil,
-            loadingQueue.isEmpty, reports.isEmpty, !isStale.contains(true)
+            loadingQueue.isEmpty, reports.isEmpty, !isStale.contains(true), contents.isQuiet
         else { return false }
         return record.allocation.owners.indices.allSatisfy { place in
             plane.roles[place] == (record.allocation.owners[place] == node ? .owned : .foreign)
@@ -101,10 +101,12 @@ extension Gateway {
     mutating func placeAgain(
         _ spis: [SPI], nowNanoseconds now: UInt64
     ) -> (loaded: Int, refusals: [EntryRefusal]) {
-        let gained = spis.compactMap { plane.table.find($0) }
+        let found = spis.compactMap { plane.table.find($0) }
+        // Those whose keys are on the card only keep their places.
+        let gained = found.filter { plane.table.hasKeys($0) }
         for entry in gained { plane.close(entry) }
         plane.waiting.removeAll { gained.contains($0) }
-        var loaded = 0
+        var loaded = found.count - gained.count
         var refusals: [EntryRefusal] = []
         for isInUse in [true, false] {
             for entry in gained where (plane.table.status(of: entry).packets > 0) == isInUse {

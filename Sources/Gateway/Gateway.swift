@@ -64,6 +64,7 @@ public struct Gateway: ~Copyable {
     var moves: PlannedMoves
     var entries = PendingEntries()
     var publishing: Publishing
+    var contents: TableContents
 
     /// A node that owns nothing yet, and asks the store at once.
     public init(
@@ -92,6 +93,8 @@ public struct Gateway: ~Copyable {
         isStale = Array(repeating: false, count: count)
         moves = PlannedMoves(identifierCount: count)
         publishing = Publishing(identifierCount: count)
+        contents = TableContents(
+            identifierCount: count, isSelective: configuration.backups != nil)
         self.random = random
         pump(now)
     }
@@ -136,6 +139,7 @@ public struct Gateway: ~Copyable {
     ) {
         precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
         plane.receive(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
+        if plane.isLackingKeys { pump(now) }
     }
 
     /// Handles packets from the protected side in place: those whose tunnels are its own. A
@@ -149,6 +153,7 @@ public struct Gateway: ~Copyable {
     ) {
         precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
         plane.send(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
+        if plane.isLackingKeys { pump(now) }
     }
 
     // MARK: Input and output
@@ -219,6 +224,7 @@ public struct Gateway: ~Copyable {
     /// Decides what is to be decided, and hands requests out.
     mutating func pump(_ now: UInt64) {
         plane.servingUntil = servingUntil(now)
+        readEntries(now)
         decide(now)
         for (id, request) in client.takeRequests() { outputs.append(.request(id: id, request)) }
     }

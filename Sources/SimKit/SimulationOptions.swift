@@ -41,6 +41,10 @@ public struct SimulationOptions: Sendable {
     public var skew: UInt64 = 0
     /// Sessions of each node's card.
     public var cardCapacity = 4096
+    /// How many nodes besides the owner hold the entries of an identifier; nil: all.
+    public var backups: Int?
+    /// Whether common tables hold the keys of their own nodes' tunnels too.
+    public var tableHoldsOwn = true
     /// Algorithms, in turn.
     public var transforms = SimulationOptions.counterModes(1)
     /// Which rules hold.
@@ -83,7 +87,15 @@ public struct SimulationOptions: Sendable {
             sizing.sendStart = random.between(16, 256)
         }
         options.leaseSizing = sizing
+        options.drawTable(SimulationRandom(seed: seed).fork(0x7461_626C_65))
         return options
+    }
+
+    /// What common tables hold: a stream of its own, so that nothing else depends on it.
+    private mutating func drawTable(_ stream: SimulationRandom) {
+        var random = stream
+        if random.chance(1, in: 2) { backups = Int(random.between(1, 3)) }
+        tableHoldsOwn = !random.chance(1, in: 3)
     }
 
     /// The first of some algorithms whose IVs show the sequence number: what checkers need.
