@@ -34,7 +34,8 @@ extension CommonTable {
         switch outbound {
         case .none: isSame = isSame && other == nil
         case .some(let outbound):
-            isSame = isSame && other.map { associations.restoreKeys(of: $0, from: outbound) } == true
+            isSame =
+                isSame && other.map { associations.restoreKeys(of: $0, from: outbound) } == true
         }
         if !isSame { wipeKeys(of: entry) }
         return isSame

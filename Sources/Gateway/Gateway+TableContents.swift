@@ -123,6 +123,7 @@ extension Gateway {
                 contents.want(DistributionIdentifier(UInt16(place)))
             }
         }
+        giveUpHeld(now)
         guard contents.isReadWanted, now >= contents.nextAttemptAt, client.isComplete else {
             return
         }
@@ -133,6 +134,14 @@ extension Gateway {
             let prefix = StoreKey.entries(of: identifier)
             let request = client.submit(.read(prefix: prefix), nowNanoseconds: now)
             contents.begin(.init(identifier: identifier, request: request, isOfLeases: false))
+        }
+    }
+
+    /// While the store does not answer, no packet waits for it: it would be too old in the end.
+    private mutating func giveUpHeld(_ now: UInt64) {
+        guard !plane.held.packets.isEmpty, client.isAway(nowNanoseconds: now) else { return }
+        for place in plane.roles.indices where plane.roles[place] == .awaiting {
+            release(DistributionIdentifier(UInt16(place)), isOwner: false, now)
         }
     }
 

@@ -61,6 +61,15 @@ struct SimulateCommand: ParsableCommand {
     var policy: TakeoverPolicy?
 
     @Option(
+        help: ArgumentHelp(
+            "Nodes besides the owner that hold the entries of an identifier, 1 to 62, or all.",
+            valueName: "count"))
+    var backups: BackupCount?
+
+    @Option(help: "Whether common tables hold the keys of their own nodes' tunnels.")
+    var table: TableKind?
+
+    @Option(
         help: """
             Time between heartbeats, with a unit: 1ms to 1s. The delay of the links is at most \
             two fifths of it.
@@ -181,6 +190,8 @@ struct SimulateCommand: ParsableCommand {
             options.linkDelay = min(options.linkDelay, heartbeat.nanoseconds * 2 / 5)
             options.jitter = min(options.jitter, options.linkDelay / 2)
         }
+        if let backups { options.backups = backups.count }
+        if let table { options.tableHoldsOwn = table == .withOwn }
         #if RULE_BREAKS
             options.rules.broken = broken
         #endif
@@ -212,6 +223,8 @@ struct SimulateCommand: ParsableCommand {
         if let faults { words += ["--faults", faults.defaultValueDescription] }
         if let policy { words += ["--policy", policy.rawValue] }
         if let heartbeat { words += ["--heartbeat", heartbeat.defaultValueDescription] }
+        if let backups { words += ["--backups", backups.defaultValueDescription] }
+        if let table { words += ["--table", table.rawValue] }
         #if RULE_BREAKS
             if let broken { words += ["--break", broken.rawValue] }
         #endif
@@ -226,7 +239,9 @@ struct SimulateCommand: ParsableCommand {
         if seeds == 1 {
             print(
                 "Seed \(options.seed): \(options.nodes) nodes, \(options.tunnels) tunnels, policy "
-                    + "\(options.policy.rawValue), trace hash "
+                    + "\(options.policy.rawValue), backups "
+                    + "\(BackupCount(count: options.backups).defaultValueDescription), table "
+                    + "\(TableKind(options).rawValue), trace hash "
                     + String(outcome.figures.traceHash, radix: 16))
             for fault in outcome.faults { print("  \(fault.description)") }
             print("")

@@ -76,6 +76,9 @@ struct SimulateReport: Codable {
         let durationNanoseconds: UInt64
         let heartbeatNanoseconds: UInt64
         let policy: String
+        /// nil: all nodes hold all entries.
+        let backups: Int?
+        let table: String
         let faults: [FaultEntry]
         let packets: UInt64
         let delivered: UInt64
@@ -133,6 +136,8 @@ extension SimulateReport.Run {
         durationNanoseconds = options.duration
         heartbeatNanoseconds = options.timing.heartbeatNanoseconds
         policy = options.policy.rawValue
+        backups = options.backups
+        table = TableKind(options).rawValue
         faults = outcome.faults.map {
             .init(
                 kind: $0.kind.rawValue, atNanoseconds: $0.at, durationNanoseconds: $0.duration,

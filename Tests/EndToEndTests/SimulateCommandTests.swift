@@ -15,6 +15,8 @@ import Testing
             let seed: UInt64
             let nodes, tunnels, runs: Int
             let policy, traceHash, command: String
+            let backups: Int?
+            let table: String
             let heartbeatNanoseconds, durationNanoseconds: UInt64
             let packets, delivered: UInt64
             let faults: [Fault]
@@ -53,6 +55,22 @@ import Testing
             run.command
                 == "spindle simulate --seed 11 --nodes 3 --tunnels 6 --duration 5s --faults none "
                 + "--policy strict --heartbeat 2ms")
+    }
+
+    // What would fool us: options that are printed and change nothing.
+    @Test func tablesHoldWhatIsAskedFor() throws {
+        let options = quiet + ["--once", "--seed", "3"]
+        let all = try #require(
+            simulate(options + ["--backups", "all", "--table", "with-own"]).seeds.first)
+        #expect(all.backups == nil && all.table == "with-own" && all.violations.isEmpty)
+        let few = try #require(
+            simulate(options + ["--backups", "1", "--table", "without-own"]).seeds.first)
+        #expect(few.backups == 1 && few.table == "without-own" && few.violations.isEmpty)
+        #expect(few.command.hasSuffix("--backups 1 --table without-own"))
+        // Drawn otherwise: both kinds come.
+        let drawn = try simulate(quiet + ["--once", "--seeds", "8"]).seeds
+        #expect(Set(drawn.map { $0.backups == nil }).count == 2)
+        #expect(Set(drawn.map(\.table)).count == 2)
     }
 
     @Test func aSeedIsOneRun() throws {
@@ -117,6 +135,7 @@ import Testing
             ["--heartbeat", "999us"], ["--heartbeat", "1001ms"], ["--heartbeat", "-1ms"],
             ["--faults", "crash,"], ["--faults", "meteor"], ["--faults", "restart"],
             ["--faults", ""], ["--faults", "all,none"], ["--policy", "lax"], ["--trace", ""],
+            ["--backups", "0"], ["--backups", "63"], ["--backups", "few"], ["--table", "own"],
             ["--report", ""], ["--unheard-of"],
         ])
     func wrongOptions(_ option: [String]) throws {

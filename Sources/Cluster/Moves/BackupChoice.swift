@@ -92,8 +92,8 @@ extension AllocationRecord {
         for identifier in left {
             // Not to the one that has it, which would be no move.
             let owner = allocation.owner(of: identifier)
-            guard let place = open.indices.first(where: { open[$0] > 0 && target.nodes[$0] != owner })
-            else { continue }
+            let place = open.indices.first { open[$0] > 0 && target.nodes[$0] != owner }
+            guard let place else { continue }
             give(identifier, to: place)
         }
         return owners
