@@ -21,6 +21,8 @@ public enum CardError: Error, Equatable, CustomStringConvertible {
     case stalled
     /// More different policies than the catalogue holds.
     case tooManyProfiles
+    /// The entry to be copied has no keys: another session had them.
+    case keysWiped(SPI)
 
     /// One line: what is wrong, and what to do about it.
     public var description: String {
@@ -35,6 +37,8 @@ public enum CardError: Error, Equatable, CustomStringConvertible {
         case .tooManyProfiles:
             "more than \(AssociationCatalogue.profilesMaximum) different lifetime and header "
                 + "policies: let connections share them"
+        case .keysWiped(let spi):
+            "the table has no keys for SPI \(spi) any more: read its entry from the store again"
         }
     }
 }
@@ -134,6 +138,7 @@ public struct CryptoCard: ~Copyable {
     ) throws(CardError) -> CardHandle {
         let status = table.status(of: entry)
         let spi = status.direction == .inbound ? status.spi : nil
+        guard table.hasKeys(entry) else { throw .keysWiped(status.spi) }
         try admit(spi: spi, nowNanoseconds)
         let handle: CardHandle
         do {

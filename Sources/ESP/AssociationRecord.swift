@@ -30,6 +30,8 @@ struct AssociationRecord {
         static let softReported = Marks(rawValue: 1)
         /// The slot's drop counters are not all zero.
         static let hasDrops = Marks(rawValue: 2)
+        /// Keys and salt are not here, but on a card.
+        static let keysWiped = Marks(rawValue: 4)
     }
 
     enum SelectorKind: UInt8 {
@@ -94,6 +96,7 @@ struct AssociationRecord {
     var previous: UInt32 = 0
 
     static let keysOffset = 96
+    static let keysMaximum = 96
     static let ringOffset = 64
     /// Windows up to this many numbers need no heap block.
     static let inlineWindowBits = 192

@@ -104,14 +104,7 @@ public struct AssociationSlab: ~Copyable {
         record.pointee.ivGeneration = ivGeneration
         record.setSelectors(parameters.selectors, catalogue)
         record.setRing(parameters)
-        association.secret.withUnsafeBytes { secret in
-            let keyBytes = secret.count - parameters.transform.saltBytes
-            record.keyBytes.copyMemory(
-                from: secret.baseAddress.unsafelyUnwrapped, byteCount: keyBytes)
-            withUnsafeMutableBytes(of: &record.pointee.salt) { salt in
-                salt.copyMemory(from: UnsafeRawBufferPointer(rebasing: secret[keyBytes...]))
-            }
-        }
+        record.setKeys(association)
         return AssociationHandle(index: slot, generation: generation)
     }
 
@@ -122,13 +115,13 @@ public struct AssociationSlab: ~Copyable {
     }
 
     /// Takes a copy of an association of another slab of the same node, with its counters and its
-    /// window, under the generation of a new owner.
+    /// window, under the generation of a new owner. Precondition: its keys are there.
     public mutating func insert(
         copying handle: AssociationHandle, from other: borrowing AssociationSlab,
         ivGeneration: UInt16
     ) throws(SlabError) -> AssociationHandle {
         precondition(catalogue === other.catalogue, "the slabs of one node share a catalogue")
-        precondition(other.isCurrent(handle))
+        precondition(other.hasKeys(handle), "there is nothing to work with without keys")
         let slot = try claim()
         let source = other.records + Int(handle.index)
         let record = records + Int(slot)
@@ -265,9 +258,9 @@ public struct AssociationSlab: ~Copyable {
 
     /// The association as it was agreed upon, with its keys, to be given to another node. Its first
     /// sequence number is the one after the last seen; `checkpoint` tells the rest.
-    /// Precondition: the handle is current.
+    /// Precondition: the handle is current, and its keys are there.
     public borrowing func association(of handle: AssociationHandle) -> SecurityAssociation {
-        precondition(isCurrent(handle))
+        precondition(hasKeys(handle), "an association without keys is of no use to anyone")
         let record = records + Int(handle.index)
         let parameters = record.parameters(catalogue)
         let transform = parameters.transform
@@ -293,6 +286,9 @@ public struct AssociationSlab: ~Copyable {
             records[Int(index)].previous = newValue.previous
         }
     }
+
+    /// Slots that were used at least once.
+    var usedSlots: Int { fresh }
 
     private mutating func claim() throws(SlabError) -> UInt32 {
         let slot: UInt32

@@ -93,6 +93,10 @@ extension DataPlane {
             guard now < servingUntil else { return .dropped(.notServing) }
             if role == .loading { _ = load(identifier, now) }
             return nil
+        case .awaiting:
+            // Who owned it before serves it no more, so nobody else handles the packet.
+            let isHeld = now < servingUntil && hold(packet, identifier, isOuter: isOuter)
+            return isHeld ? .held : .dropped(.notServing)
         case .holding, .frozen:
             return hold(packet, identifier, isOuter: isOuter) ? .held : .foreign
         case .foreign:
@@ -156,7 +160,7 @@ extension DataPlane {
     private func explain(_ refusal: CardError?) -> DropReason {
         switch refusal {
         // A duplicate: an earlier packet of the batch had it loaded.
-        case nil, .duplicateSPI: .sessionLost
+        case nil, .duplicateSPI, .keysWiped: .sessionLost
         case .stalled: .cardStalled
         default: .cardFull
         }
@@ -205,7 +209,8 @@ extension DataPlane {
         _ packet: inout PacketDescriptor, _ now: UInt64
     ) -> PacketVerdict {
         guard let entry = table.findOutbound(covering: packet.packet) else {
-            return ownsUnassigned ? .dropped(.noAssociation) : .foreign
+            // A node that does not hold every tunnel can't say that nobody has it.
+            return ownsUnassigned && isWhole ? .dropped(.noAssociation) : .foreign
         }
         let identifier = DistributionIdentifier(
             table.status(of: entry).distributionIdentifier)

@@ -73,6 +73,7 @@ extension DataPlane {
             waiting.append(entry)
             return nil
         } catch {
+            noteLack(error, of: entry)
             return refusal
         }
     }
@@ -85,8 +86,10 @@ extension DataPlane {
             if let outbound = table.outbound(of: entry), let session = sessions.outbound {
                 Self.note(session, of: outbound, in: &outboundSessions)
             }
+            shedKeys(of: entry)
             return nil
         } catch {
+            noteLack(error, of: entry)
             return error
         }
     }
@@ -296,7 +299,7 @@ extension CardError {
     fileprivate var isForWantOfRoom: Bool {
         switch self {
         case .full, .stalled: true
-        case .duplicateSPI, .staleHandle, .tooManyProfiles: false
+        case .duplicateSPI, .keysWiped, .staleHandle, .tooManyProfiles: false
         }
     }
 }

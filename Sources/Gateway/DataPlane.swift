@@ -16,6 +16,8 @@ enum Role: UInt8 {
     case owned
     /// Owned, but its entries are not all on the card yet: the first packet loads them.
     case loading
+    /// Owned, but its entries are being read from the store: packets are held.
+    case awaiting
     /// Owned, but its exact state was handed to a successor: packets are held.
     case frozen
     /// Another node's, which is about to hand it over: packets are held.
@@ -28,6 +30,7 @@ struct DataPlane: ~Copyable {
     let distribution: Distribution
     let policy: TakeoverPolicy
     let rules: Rules
+    let tableHoldsOwn: Bool
     var counters = GatewayCounters()
 
     let cardContents: CardContents
@@ -45,6 +48,12 @@ struct DataPlane: ~Copyable {
     var generations: [UInt16]
     /// By identifier: from the record in force.
     var overrunGenerations: [UInt16]
+    /// By identifier: the card lost a session whose keys the table does not have.
+    var lacksKeys: [Bool]
+    /// One of these was set since it was last looked at.
+    var isLackingKeys = false
+    /// Every tunnel of the cluster is in the table.
+    var isWhole = true
     /// By identifier: something moved since the last visit.
     var isDirty: [Bool]
     /// By identifier: a tunnel needs a new lease now.
@@ -75,6 +84,8 @@ struct DataPlane: ~Copyable {
         distribution = configuration.distribution
         policy = configuration.takeoverPolicy
         rules = configuration.rules
+        tableHoldsOwn = configuration.tableHoldsOwn
+        isWhole = configuration.backups == nil
         let catalogue = AssociationCatalogue()
         let isBounded = configuration.rules.hold(.capacityKept)
         card = CryptoCard(
@@ -98,6 +109,7 @@ struct DataPlane: ~Copyable {
         overrunGenerations = generations
         isDirty = Array(repeating: false, count: count)
         isLow = isDirty
+        lacksKeys = isDirty
         isRecording = isDirty
         packetCounts = Array(repeating: 0, count: count)
         batch = .allocate(capacity: Gateway.batchMaximum)
@@ -112,7 +124,7 @@ struct DataPlane: ~Copyable {
     /// True when the identifier's packets are handled here, if the right to serve lasts.
     func owns(_ identifier: DistributionIdentifier) -> Bool {
         let role = roles[Int(identifier.value)]
-        return role == .owned || role == .loading
+        return role == .owned || role == .loading || role == .awaiting
     }
 
     /// Packets whose identifier can't be read belong to the owner of identifier 0, so that exactly

@@ -123,7 +123,7 @@ extension Gateway {
         guard let base else { return nil }
         let membership = membership
         return try? base.removing(
-            dead.sorted(),
+            dead.sorted(), backups: configuration.backups,
             mayHaveOverrun: { membership.link(to: $0)?.mayHaveOverrun ?? true },
             rules: configuration.rules)
     }
@@ -160,7 +160,7 @@ extension Gateway {
                     ($0, weights[$0] ?? 1)
                 })
             guard let target = try? allocation.rebalanced(weights: shares) else { return nil }
-            return try? record.planning(target)
+            return try? record.planning(target, backups: configuration.backups)
         }
         return nil
     }

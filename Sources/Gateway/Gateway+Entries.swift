@@ -54,6 +54,9 @@ extension Gateway {
         guard plane.owns(identifier), now < plane.servingUntil else {
             return ("this node may not serve its identifier now: try again", .notOwner)
         }
+        guard plane.roles[Int(identifier.value)] != .awaiting else {
+            return ("its identifier's entries are being read: try again", .notOwner)
+        }
         guard !client.isAway(nowNanoseconds: now) else {
             return ("the store is away, so the tunnel could be lost: try again", .refused)
         }
@@ -198,7 +201,10 @@ extension Gateway {
         } else if let place = entries.clearing.firstIndex(where: { $0.request == request }) {
             entries.clearing[place].request = nil
             switch reply {
-            case .committed, .conflict: entries.clearing.remove(at: place)
+            case .committed, .conflict:
+                let cleared = entries.clearing.remove(at: place)
+                contents.noteGone(
+                    cleared.spi, of: cleared.identifier, through: cleared.revision)
             default: break
             }
         }
@@ -208,6 +214,7 @@ extension Gateway {
         let pending = entries.adding.remove(at: place)
         guard let entry = plane.table.find(pending.spi) else { return }
         plane.book.noteStored(entry, revision: revision)
+        plane.shedKeys(of: entry)
         settle(entry, pending.spi, origin: pending.origin)
     }
 
@@ -219,6 +226,8 @@ extension Gateway {
     ) {
         if let entry = plane.table.find(spi) {
             let known = plane.book.storedRevision(entry)
+            // A read of its identifier was ahead of the watch, or the watch of a read.
+            if known > pair.modRevision { return }
             if known == 0 || known == pair.modRevision {
                 if let place = entries.adding.firstIndex(where: { $0.spi == spi }) {
                     if isBeyondCapacity(place) {
@@ -228,7 +237,7 @@ extension Gateway {
                     noteStored(at: place, revision: pair.modRevision)
                 }
                 plane.book.noteStored(entry, revision: pair.modRevision)
-                return
+                if refill(entry, tunnel, now) { return }
             }
             // Cleared and set up again while this node was not looking.
             drop(entry, now)
@@ -265,7 +274,7 @@ extension Gateway {
             publishing.isWanted[place] = true
         case .holding:
             _ = plane.open(entry, now)
-        case .foreign, .loading:
+        case .foreign, .loading, .awaiting:
             guard configuration.cardContents == .allTunnels else { return }
             if plane.open(entry, now) != nil { plane.waiting.append(entry) }
         }

@@ -57,7 +57,7 @@ extension Gateway {
         let messages = Checkpoints.split(
             identifier: identifier, generation: plane.generations[Int(identifier.value)],
             states: entries.map { plane.state(of: $0, withWindow: true) })
-        for peer in membership.members where peer != node {
+        for peer in membership.members where peer != node && isHolder(peer, of: identifier) {
             for message in messages { tell(.checkpoints(message), to: peer) }
         }
     }
@@ -69,7 +69,7 @@ extension Gateway {
     func isSettled(nowNanoseconds now: UInt64) -> Bool {
         guard let record, record.allocation.nodes.contains(node), !record.isMoving,
             agreedRevision == recordRevision, decision == nil, now < plane.servingUntil,
-            loadingQueue.isEmpty, reports.isEmpty, !isStale.contains(true)
+            loadingQueue.isEmpty, reports.isEmpty, !isStale.contains(true), contents.isQuiet
         else { return false }
         return record.allocation.owners.indices.allSatisfy { place in
             plane.roles[place] == (record.allocation.owners[place] == node ? .owned : .foreign)
@@ -99,10 +99,13 @@ extension Gateway {
     /// over all gained identifiers, so that none of them loses its place to one that never found
     /// any. `spis` are all gained tunnels in the order of preference among equals.
     mutating func placeAgain(_ spis: [SPI], nowNanoseconds now: UInt64) -> TakenTunnels {
-        let gained = spis.compactMap { plane.table.find($0) }
+        let found = spis.compactMap { plane.table.find($0) }
+        // Those whose keys are on the card only keep their places.
+        let gained = found.filter { plane.table.hasKeys($0) }
         for entry in gained { plane.close(entry) }
         plane.waiting.remove(gained)
         var taken = TakenTunnels()
+        taken.loaded = found.count - gained.count
         for isInUse in [true, false] {
             for entry in gained where (plane.table.status(of: entry).packets > 0) == isInUse {
                 let spi = plane.table.status(of: entry).spi

@@ -104,7 +104,8 @@ extension Gateway {
         guard let record, place < record.successors.count, record.successors[place] == node,
             record.allocation.owner(of: move.identifier) == peer,
             record.allocation.generation(of: move.identifier) == move.generation,
-            client.isComplete
+            client.isComplete,
+            contents.isHeld(move.identifier) || !configuration.rules.hold(.entriesRead)
         else { return }
         if !moves.incoming[place].isReady || moves.incoming[place].generation != move.generation {
             moves.incoming[place] = PlannedMoves.Incoming(
@@ -123,7 +124,7 @@ extension Gateway {
         let place = Int(move.identifier.value)
         guard let record, place < record.successors.count, record.successors[place] == peer,
             record.allocation.generation(of: move.identifier) == move.generation,
-            moves.outgoing[place] == .offered
+            moves.outgoing[place] == .offered, plane.roles[place] != .awaiting
         else { return }
         moves.set(place, .ready(now))
     }
@@ -220,7 +221,9 @@ extension Gateway {
             plane.counters.drops[reason] -= 1
             plane.counters.heldForeign += 1
         case .dropped(let reason): plane.counters.heldDrops[reason] += 1
-        default: break
+        case .held: break
+        // Its tunnel was cleared meanwhile.
+        case .foreign, .ike, .natKeepalive, .other: plane.counters.heldForeign += 1
         }
     }
 }

@@ -106,7 +106,9 @@ extension Gateway {
     ) {
         guard !states.isEmpty else { return }
         let place = Int(identifier.value)
-        let peers = membership.links.map(\.node).filter { link.knows($0) }
+        let peers = membership.links.map(\.node).filter {
+            link.knows($0) && isHolder($0, of: identifier)
+        }
         let messages = Checkpoints.split(
             identifier: identifier, generation: plane.generations[place], states: states)
         let bytes = (messages.count * 80 + states.count * 20) * peers.count

@@ -55,6 +55,7 @@ extension Gateway {
                 identifier, to: next.allocation.owner(of: identifier), now)
         }
         abandonEntries(of: reallocation.lost, keptBy: next.allocation)
+        updateContents()
         for identifier in reallocation.gained {
             if isFormerLife || isReplaced, configuration.rules.hold(.renewedAfterRestart) {
                 isStale[Int(identifier.value)] = true
@@ -74,6 +75,7 @@ extension Gateway {
         _ identifier: DistributionIdentifier, to owner: NodeID, _ now: UInt64
     ) -> Int {
         let place = Int(identifier.value)
+        forgetBeginning(of: identifier)
         plane.roles[place] = .foreign
         isStale[place] = false
         endOutgoing(identifier)
@@ -81,6 +83,7 @@ extension Gateway {
         publishing.isAllowed[place] = false
         loadingQueue.removeAll { $0 == identifier }
         let closed = plane.closeAll(of: identifier)
+        wantKeys(of: identifier)
         if owner == node { return 0 }
         release(identifier, isOwner: false, now)
         return closed
@@ -103,7 +106,12 @@ extension Gateway {
         plane.generations[place] = generation
         let isHandedOver = moves.isHandedOver(identifier, generation)
         // Renewed by this very process: nobody else can have served it in between.
-        if isHandedOver || (wasOwner && former == generation - 1 && former != 0) {
+        let isRenewed = wasOwner && former == generation - 1 && former != 0
+        if mustAwait(identifier) {
+            if isHandedOver || !isRenewed { release(identifier, isOwner: false, now) }
+            plane.roles[place] = .awaiting
+            contents.beginnings[place] = isRenewed && !isHandedOver ? .exact : .byLease
+        } else if isHandedOver || isRenewed {
             let named = isHandedOver ? moves.incoming[place].named : nil
             beginExactly(identifier, named: named, &report, now)
             release(identifier, isOwner: true, now)
@@ -118,7 +126,7 @@ extension Gateway {
 
     /// Takes an identifier over with exact state: the sessions begin anew with the table's. Of
     /// tunnels that the old owner did not name (`named`), only leases and checkpoints are known.
-    private mutating func beginExactly(
+    mutating func beginExactly(
         _ identifier: DistributionIdentifier, named: Set<SPI>?,
         _ report: inout ReallocationReport, _ now: UInt64
     ) {
@@ -156,7 +164,8 @@ extension Gateway {
             loaded += result.count + 1
             if !reports.isEmpty { reports[reports.count - 1].add(result) }
         }
-        guard loadingQueue.isEmpty, !reports.isEmpty else { return }
+        guard loadingQueue.isEmpty, !reports.isEmpty, !plane.roles.contains(.awaiting)
+        else { return }
         for report in reports { outputs.append(.event(.reallocated(report))) }
         reports.removeAll()
     }

@@ -16,7 +16,7 @@ extension Gateway {
                 for change in changes {
                     switch change.kind {
                     case .put(let pair): take(pair, now)
-                    case .delete(let key): takeDeletion(of: key, now)
+                    case .delete(let key): takeDeletion(of: key, change.revision, now)
                     }
                 }
             case .answer(let request, let reply):
@@ -39,22 +39,24 @@ extension Gateway {
             default: break
             }
         }
+        beginSnapshot(allocation)
         for entry in plane.table.entries() where plane.book.isStored(entry) {
-            if !stored.contains(plane.table.status(of: entry).spi) { drop(entry, now) }
+            let status = plane.table.status(of: entry)
+            // What a read has shown since is newer.
+            let through = contents.readThrough[Int(status.distributionIdentifier)]
+            if !stored.contains(status.spi), through <= client.revision { drop(entry, now) }
         }
         for key in memberKeys.keys where !present.contains(key.node) {
             memberKeys.noteMissing(key.node, now)
         }
         for pair in pairs where pair.key != allocation?.key {
-            if !configuration.rules.hold(.snapshotAwaited),
-                pair.key.hasPrefix(
-                    StoreKey.prefix + "entry/")
-            {
+            if case .entry = StoreKey(text: pair.key), !configuration.rules.hold(.snapshotAwaited) {
                 continue
             }
             take(pair, now)
         }
         if completeSince == nil { hadRecordAtStart = allocation != nil }
+        endSnapshot()
         // Last: what it moves is loaded from what came before.
         if let allocation { take(allocation, now) }
         // A member that was gone before this node came: nobody may be left who saw its key go.
@@ -62,15 +64,17 @@ extension Gateway {
         where member != node && memberKeys.key(of: member) == nil {
             memberKeys.noteMissing(member, now)
         }
+        beginAwaited(now)
         if completeSince == nil { completeSince = now }
     }
 
-    private mutating func take(_ pair: CoordinationPair, _ now: UInt64) {
+    mutating func take(_ pair: CoordinationPair, _ now: UInt64) {
         guard let key = StoreKey(text: pair.key) else {
             outputs.append(
                 .event(.recordRefused(key: pair.key, reason: "no such key is known: remove it")))
             return
         }
+        guard contents.takes(key, revision: pair.modRevision) else { return }
         if case .allocation = key { recordRevision = pair.modRevision }
         do throws(RecordError) {
             let plain = try openedRecord(pair.value, key)
@@ -129,10 +133,13 @@ extension Gateway {
         }
     }
 
-    private mutating func takeDeletion(of text: String, _ now: UInt64) {
-        switch StoreKey(text: text) {
-        case .entry(_, let spi):
-            entries.cleared.note(spi, now)
+    private mutating func takeDeletion(of text: String, _ revision: UInt64, _ now: UInt64) {
+        let key = StoreKey(text: text)
+        if case .entry(_, let spi) = key { entries.cleared.note(spi, now) }
+        if let key, !contents.takes(key, revision: revision) { return }
+        switch key {
+        case .entry(let identifier, let spi):
+            contents.noteGone(spi, of: identifier, through: revision)
             if let entry = plane.table.find(spi) { drop(entry, now) }
         case .member(let member):
             memberKeys.noteMissing(member, now)
@@ -164,6 +171,8 @@ extension Gateway {
             finishDecision(reply)
         } else if publishing.request == request {
             finishPublishing(reply, now)
+        } else if contents.isReading(request) {
+            finishReading(reply, request, now)
         } else {
             finishEntry(reply, request, now)
         }

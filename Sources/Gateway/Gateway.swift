@@ -65,13 +65,19 @@ public struct Gateway: ~Copyable {
     var moves: PlannedMoves
     var entries = PendingEntries()
     var publishing: Publishing
+    var contents: TableContents
 
     /// A node that owns nothing yet, and asks the store at once.
+    ///
+    /// Precondition: cards that hold all tunnels go with tables that hold everything.
     public init(
         _ configuration: GatewayConfiguration, library: CryptoLibrary,
         secret: borrowing ClusterSecret, random: consuming any RandomNumberGenerator & Sendable,
         nowNanoseconds now: UInt64
     ) throws(CryptoError) {
+        precondition(
+            configuration.cardContents == .ownTunnels
+                || (configuration.backups == nil && configuration.tableHoldsOwn))
         var random = random
         let incarnation = random.next() | 1
         let seal = try RecordSeal(secret)
@@ -93,6 +99,8 @@ public struct Gateway: ~Copyable {
         isStale = Array(repeating: false, count: count)
         moves = PlannedMoves(identifierCount: count)
         publishing = Publishing(identifierCount: count)
+        contents = TableContents(
+            identifierCount: count, isSelective: configuration.backups != nil)
         self.random = random
         pump(now)
     }
@@ -139,6 +147,7 @@ public struct Gateway: ~Copyable {
     ) {
         precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
         plane.receive(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
+        if plane.isLackingKeys { pump(now) }
     }
 
     /// Handles packets from the protected side in place: those whose tunnels are its own. A
@@ -152,6 +161,7 @@ public struct Gateway: ~Copyable {
     ) {
         precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
         plane.send(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
+        if plane.isLackingKeys { pump(now) }
     }
 
     // MARK: Input and output
@@ -225,6 +235,7 @@ public struct Gateway: ~Copyable {
     /// Decides what is to be decided, and hands requests out.
     mutating func pump(_ now: UInt64) {
         plane.servingUntil = servingUntil(now)
+        readEntries(now)
         decide(now)
         for (id, request) in client.takeRequests() { outputs.append(.request(id: id, request)) }
     }
@@ -304,7 +315,8 @@ public struct Gateway: ~Copyable {
             for word in words.indices {
                 var bits: UInt64 = 0
                 for place in word << 6..<min(roles.count, (word + 1) << 6) {
-                    let isOwned = roles[place] == .owned || roles[place] == .loading
+                    let role = roles[place]
+                    let isOwned = role == .owned || role == .loading || role == .awaiting
                     bits |= (isOwned ? 1 : 0) << UInt64(place & 63)
                 }
                 words[word] = bits

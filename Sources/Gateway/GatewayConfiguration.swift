@@ -26,6 +26,12 @@ public struct GatewayConfiguration: Sendable {
     public var keyedContexts = ESPEngine.defaultKeyedContexts
     /// Tunnels of the common table.
     public var tableCapacity = 1 << 20
+    /// How many nodes besides its owner hold the entries of an identifier, at least 1; nil: all.
+    /// Equal on all nodes (docs/decisions/0014).
+    public var backups: Int?
+    /// Whether the common table holds the keys of the node's own tunnels too. False: they are on
+    /// the card only, and read from the store again when the tunnel leaves it.
+    public var tableHoldsOwn = true
     /// The card's speed; nil: every batch is done at once.
     public var cardTiming: CardTiming?
     /// Times of failure detection and fencing; equal on all nodes.

@@ -66,7 +66,9 @@ extension InProcessCluster {
         }
         departed.append(summary(of: members[index], isAlive: false))
         members.remove(at: index)
-        return try reallocate(.fail, node)
+        let summary = try reallocate(.fail, node)
+        if template.backups != nil { tellAll() }
+        return summary
     }
 
     /// A node comes up with empty tables: it reads the common table from the store, is welcomed,
@@ -86,9 +88,14 @@ extension InProcessCluster {
         let place = members.firstIndex { $0.node > node } ?? members.endIndex
         members.insert(joiner, at: place)
         let summary = try reallocate(.join, node)
+        tellAll()
+        return summary
+    }
+
+    /// Whoever has just read entries learns exactly how far their owners have come.
+    private func tellAll() {
         for member in members { member.gateway.checkpointAll() }
         carry()
-        return summary
     }
 
     /// All live nodes, by number.

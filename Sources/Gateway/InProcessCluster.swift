@@ -80,7 +80,7 @@ public final class InProcessCluster {
     }
 
     private let library: CryptoLibrary
-    private let template: GatewayConfiguration
+    let template: GatewayConfiguration
     private let secret: ClusterSecret
     private var random = InProcessRandom(state: 0)
     var members: [Member] = []

@@ -50,6 +50,10 @@ public struct SimulationOptions: Sendable {
     public var cardContents = CardContents.ownTunnels
     /// What becomes of tunnels that find a card full.
     public var whenFull = GatewayConfiguration.FullCardPolicy.refuse
+    /// How many nodes besides the owner hold the entries of an identifier; nil: all.
+    public var backups: Int?
+    /// Whether common tables hold the keys of their own nodes' tunnels too.
+    public var tableHoldsOwn = true
     /// Algorithms, in turn.
     public var transforms = SimulationOptions.counterModes(1)
     /// Which rules hold.
@@ -97,7 +101,15 @@ public struct SimulationOptions: Sendable {
         }
         options.leaseSizing = sizing
         options.drawCards()
+        options.drawTable()
         return options
+    }
+
+    /// What common tables hold: a stream of its own, so that nothing else depends on it.
+    private mutating func drawTable() {
+        var random = SimulationRandom(seed: seed).fork(0x7461_626C_65)
+        if random.chance(1, in: 2) { backups = Int(random.between(1, 3)) }
+        tableHoldsOwn = !random.chance(1, in: 3)
     }
 
     /// Draws what becomes of tunnels that find a card full, unless it is given, and how large the

@@ -70,6 +70,15 @@ struct SimulateCommand: ParsableCommand {
     var policy: TakeoverPolicy?
 
     @Option(
+        help: ArgumentHelp(
+            "Nodes besides the owner that hold the entries of an identifier, 1 to 62, or all.",
+            valueName: "count"))
+    var backups: BackupCount?
+
+    @Option(help: "Whether common tables hold the keys of their own nodes' tunnels.")
+    var table: TableKind?
+
+    @Option(
         help: """
             Time between heartbeats, with a unit: 1ms to 1s. The delay of the links is at most \
             two fifths of it.
@@ -132,6 +141,11 @@ struct SimulateCommand: ParsableCommand {
         }
         if let tunnels, !(1...Self.tunnelsMaximum).contains(tunnels) {
             throw ValidationError("--tunnels must be from 1 to \(Self.tunnelsMaximum)")
+        }
+        if mode == .allTunnels, backups?.count != nil || table == .withoutOwn {
+            throw ValidationError(
+                "--mode replicate-all is for --backups all and --table with-own: there every node "
+                    + "has everything")
         }
         if let cards, !Self.cardsRange.contains(cards) {
             throw ValidationError("--cards must be from 1 to \(Self.cardsRange.upperBound)")
@@ -217,6 +231,12 @@ struct SimulateCommand: ParsableCommand {
             // Every packet must arrive, and none is refused because a tiny lease ran out.
             options.leaseSizing = nil
         }
+        if mode == .allTunnels {
+            options.backups = nil
+            options.tableHoldsOwn = true
+        }
+        if let backups { options.backups = backups.count }
+        if let table { options.tableHoldsOwn = table == .withOwn }
         #if RULE_BREAKS
             options.rules.broken = broken
         #endif
@@ -251,6 +271,8 @@ struct SimulateCommand: ParsableCommand {
         if mode != .ownTunnels { words += ["--mode", mode.rawValue] }
         if let whenFull { words += ["--when-full", whenFull.rawValue] }
         if let cards { words += ["--cards", "\(cards)"] }
+        if let backups { words += ["--backups", backups.defaultValueDescription] }
+        if let table { words += ["--table", table.rawValue] }
         #if RULE_BREAKS
             if let broken { words += ["--break", broken.rawValue] }
         #endif
@@ -265,7 +287,9 @@ struct SimulateCommand: ParsableCommand {
         if seeds == 1 {
             print(
                 "Seed \(options.seed): \(options.nodes) nodes, \(options.tunnels) tunnels, policy "
-                    + "\(options.policy.rawValue), trace hash "
+                    + "\(options.policy.rawValue), backups "
+                    + "\(BackupCount(count: options.backups).defaultValueDescription), table "
+                    + "\(TableKind(options).rawValue), trace hash "
                     + String(outcome.figures.traceHash, radix: 16))
             print(
                 "  mode \(options.cardContents.rawValue), cards of \(options.cardCapacity) "

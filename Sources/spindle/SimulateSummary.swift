@@ -114,6 +114,9 @@ struct SimulateReport: Codable {
         let mode: String
         let whenFull: String
         let cards: Cards
+        /// nil: all nodes hold all entries.
+        let backups: Int?
+        let table: String
         let faults: [FaultEntry]
         let packets: UInt64
         let delivered: UInt64
@@ -211,6 +214,8 @@ extension SimulateReport.Run {
         mode = options.cardContents.rawValue
         whenFull = options.whenFull.rawValue
         cards = .init(options, figures)
+        backups = options.backups
+        table = TableKind(options).rawValue
         faults = outcome.faults.map {
             .init(
                 kind: $0.kind.rawValue, atNanoseconds: $0.at, durationNanoseconds: $0.duration,

@@ -21,6 +21,8 @@ import Testing
             let mode, whenFull: String
             let cards: Cards
             let policy, traceHash, command: String
+            let backups: Int?
+            let table: String
             let heartbeatNanoseconds, durationNanoseconds: UInt64
             let packets, delivered: UInt64
             let faults: [Fault]
@@ -83,6 +85,22 @@ import Testing
         let host = try run("two-tables", "host")
         #expect(host.cards.tunnelsRefused == 0 && host.cards.hostSessions >= 4)
         #expect(host.cards.hostPackets > 0 && host.delivered > tables.delivered)
+    }
+
+    // What would fool us: options that are printed and change nothing.
+    @Test func tablesHoldWhatIsAskedFor() throws {
+        let options = quiet + ["--once", "--seed", "3"]
+        let all = try #require(
+            simulate(options + ["--backups", "all", "--table", "with-own"]).seeds.first)
+        #expect(all.backups == nil && all.table == "with-own" && all.violations.isEmpty)
+        let few = try #require(
+            simulate(options + ["--backups", "1", "--table", "without-own"]).seeds.first)
+        #expect(few.backups == 1 && few.table == "without-own" && few.violations.isEmpty)
+        #expect(few.command.hasSuffix("--backups 1 --table without-own"))
+        // Drawn otherwise: both kinds come.
+        let drawn = try simulate(quiet + ["--once", "--seeds", "8"]).seeds
+        #expect(Set(drawn.map { $0.backups == nil }).count == 2)
+        #expect(Set(drawn.map(\.table)).count == 2)
     }
 
     @Test func aSeedIsOneRun() throws {
@@ -148,7 +166,8 @@ import Testing
             ["--faults", "crash,"], ["--faults", "meteor"], ["--faults", "restart"],
             ["--faults", ""], ["--faults", "all,none"], ["--policy", "lax"], ["--trace", ""],
             ["--report", ""], ["--cards", "0"], ["--cards", "200001"], ["--mode", "one-table"],
-            ["--when-full", "drop"], ["--unheard-of"],
+            ["--when-full", "drop"], ["--backups", "0"], ["--backups", "63"],
+            ["--backups", "few"], ["--table", "own"], ["--unheard-of"],
         ])
     func wrongOptions(_ option: [String]) throws {
         let joined = option.count == 2 && option[1].hasPrefix("-")

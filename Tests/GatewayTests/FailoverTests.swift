@@ -21,8 +21,10 @@ private struct Story {
     var owners: [NodeID]
     var nextNode: UInt16 = 20
 
-    init(nodes: Int, seed: SeededGenerator, cardCapacity: Int = 128) throws {
-        site = try Site(nodes: nodes) { $0.cardCapacity = cardCapacity }
+    init(
+        nodes: Int, seed: SeededGenerator, _ change: (inout GatewayConfiguration) -> Void = { _ in }
+    ) throws {
+        site = try Site(nodes: nodes, change)
         peers = try Peers()
         random = seed
         generations = site.cluster.allocation.generations
@@ -113,6 +115,25 @@ private struct Story {
         #expect(totals.delivered == UInt64(story.accepted.count))
         let refused = totals.drops[.replayed] + totals.drops[.tooOld]
         #expect(totals.drops.total == refused)
+    }
+
+    // The same where tables hold less. What would fool us: a takeover by a node that holds
+    // nothing, or one that knows an old window.
+    @Test(arguments: [1, 2, nil], [true, false])
+    func tablesThatHoldLessLoseNothing(backups: Int?, holdsOwn: Bool) throws {
+        var story = try Story(nodes: 4, seed: SeededGenerator()) {
+            $0.backups = backups
+            $0.tableHoldsOwn = holdsOwn
+        }
+        try story.connect(20)
+        for _ in 0..<14 {
+            try story.traffic(14)
+            try story.reallocate()
+            story.site.expectConsistent(story.spis)
+            story.replayEverything()
+            story.deliverHeld()
+        }
+        #expect(story.site.totals.delivered == UInt64(story.accepted.count))
     }
 
     // What would fool us: the loser closes its session, and a key schedule or a record stays.

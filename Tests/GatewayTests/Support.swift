@@ -146,7 +146,16 @@ final class Site {
             let mine = installed.filter { owner(of: $0) == node }
             let sessions = Set(member.gateway.sessionSPIs())
             let entries = Set(member.gateway.tableSPIs())
-            #expect(entries == installed, "every table knows all")
+            let wanted = installed.filter {
+                let record = AllocationRecord(cluster.allocation)
+                return record.isHolder(
+                    node, of: distribution.identifier(of: $0),
+                    backups: cluster.template.backups)
+            }
+            #expect(entries == wanted, "every table knows what it must, and no more")
+            let twice = member.gateway.tunnelsWithKeysTwice()
+            #expect(cluster.template.tableHoldsOwn ? twice.count == sessions.count : twice == [])
+            #expect(member.gateway.tunnelsWithoutKeys() == [], "each key is somewhere")
             #expect(sessions.isSubset(of: mine), "no key where it does not belong")
             if cardsHaveRoom { #expect(sessions == mine) }
             for spi in installed {
@@ -196,6 +205,15 @@ final class Node {
     var mayServe = true
     /// What it told since the last command.
     private(set) var news: [GatewayEvent] = []
+    /// Inner packets that had been held.
+    private(set) var released: [[UInt8]] = []
+    /// Reads of one identifier are answered by `answerReads` only.
+    var delaysReads = false
+    /// Such a read shows the store as it is when it is answered, not as it was when asked.
+    var readsLate = false
+    private var delayed: [(id: UInt64, request: CoordinationRequest, reply: CoordinationReply)] = []
+    /// Changes are delivered by `deliverChange` only.
+    var delaysWatch = false
     private let memory: UnsafeMutableRawPointer
     let packets: UnsafeMutableBufferPointer<PacketDescriptor>
     let verdicts: UnsafeMutableBufferPointer<PacketVerdict>
@@ -235,19 +253,74 @@ final class Node {
                 case .request(let id, let request):
                     let reply = store.handle(request, nowNanoseconds: clock)
                     if case .watch(_, let from) = request { watch = (id, from) }
+                    if delaysReads, isOfOneIdentifier(request) {
+                        delayed.append((id, request, reply))
+                        continue
+                    }
+                    vouch()
                     gateway.receive(reply, to: id, nowNanoseconds: clock)
                 case .event(let event): news.append(event)
-                case .datagram, .inner, .outer: Issue.record("nobody is there: \(output)")
+                case .inner(let octets): released.append(octets)
+                case .datagram, .outer: Issue.record("nobody is there: \(output)")
                 }
             }
-            let isBehind = watch.map { $0.revision <= store.revision } ?? false
+            let isBehind = !delaysWatch && watch.map { $0.revision <= store.revision } ?? false
             if !isBehind, outputs.isEmpty { break }
             guard isBehind, let (id, from) = watch else { continue }
             watch = (id, store.revision + 1)
             let changes = store.changes(prefix: StoreKey.prefix, from: from) ?? []
             gateway.receive(changes, ofWatch: id, nowNanoseconds: clock)
         }
-        gateway.plane.servingUntil = mayServe ? .max : 0
+        vouch()
+    }
+
+    private func vouch() { gateway.plane.servingUntil = mayServe ? .max : 0 }
+
+    private func isOfOneIdentifier(_ request: CoordinationRequest) -> Bool {
+        guard case .read(let prefix) = request else { return false }
+        return prefix.hasPrefix("spindle/entry/") || prefix.hasPrefix("spindle/lease/")
+    }
+
+    /// How many reads wait for their answers.
+    var readsWaiting: Int { delayed.count }
+
+    /// Answers the reads that wait, and if they are of entries those of leases too that follow.
+    func answerReads() {
+        while !delayed.isEmpty {
+            let (id, request, early) = delayed.removeFirst()
+            let reply = readsLate ? store.handle(request, nowNanoseconds: clock) : early
+            vouch()
+            gateway.receive(reply, to: id, nowNanoseconds: clock)
+            settle()
+        }
+    }
+
+    /// Delivers the changes of the next revision; false: there is none.
+    func deliverChange() -> Bool {
+        guard let (id, from) = watch, from <= store.revision else { return false }
+        let all = store.changes(prefix: StoreKey.prefix, from: from) ?? []
+        let next = all.first?.revision ?? store.revision
+        watch = (id, next + 1)
+        vouch()
+        gateway.receive(all.filter { $0.revision == next }, ofWatch: id, nowNanoseconds: clock)
+        settle()
+        return true
+    }
+
+    /// Another node clears a tunnel.
+    func strike(_ spi: SPI) {
+        let key = StoreKey.entry(gateway.distribution.identifier(of: spi), spi)
+        _ = store.handle(
+            .transaction(
+                CoordinationTransaction(conditions: [], operations: [.delete(key: key.text)])),
+            nowNanoseconds: clock)
+        settle()
+    }
+
+    /// Another node publishes leases.
+    func publish(_ record: LeaseRecord) {
+        let key = StoreKey.lease(record.identifier)
+        put(key, Gateway.sealed(record.encode(), key, gateway.seal, &random))
     }
 
     /// Another node writes into the store.
@@ -328,6 +401,31 @@ final class Node {
     func remove(_ spi: SPI) -> Bool {
         defer { settle() }
         return gateway.clear(spi, nowNanoseconds: clock)
+    }
+
+    // The macros of tests take no calls on values that can't be copied.
+
+    func entry(_ spi: SPI) -> AssociationHandle? { gateway.plane.table.find(spi) }
+
+    func storedRevision(_ spi: SPI) -> UInt64? {
+        entry(spi).map { gateway.plane.book.storedRevision($0) }
+    }
+
+    func isAwaiting(_ identifier: DistributionIdentifier) -> Bool {
+        gateway.isAwaiting(identifier)
+    }
+
+    func isHolding(_ identifier: DistributionIdentifier) -> Bool { gateway.isHolding(identifier) }
+
+    var keysTwice: [SPI] { gateway.tunnelsWithKeysTwice() }
+
+    var keysNowhere: [SPI] { gateway.tunnelsWithoutKeys() }
+
+    var tableSPIs: [SPI] { gateway.tableSPIs() }
+
+    /// True when the octets stand anywhere in the memory of the common table.
+    func tableContains(_ octets: [UInt8]) -> Bool {
+        gateway.plane.table.associations.contains(octets: octets)
     }
 
     func drops(_ spi: SPI) -> DropCounters? { gateway.drops(of: spi) }

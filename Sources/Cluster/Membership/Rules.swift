@@ -33,6 +33,8 @@ public enum Rule: String, CaseIterable, Hashable, Sendable {
     case overrunRespected
     /// A node takes nothing before its common table is complete.
     case snapshotAwaited
+    /// An identifier is served only after its entries, where they were not kept, have been read.
+    case entriesRead
     /// A restarted node does not serve under the generations of its former life.
     case renewedAfterRestart
     /// A tunnel is promised to the peer only after its entry is in the store.

@@ -11,14 +11,17 @@ extension AllocationRecord {
     }
 
     /// Takes dead nodes out (606): their identifiers, and no others, go to the survivors.
-    /// `mayHaveOverrun` tells of which of them numbers beyond the lease may have been used.
+    /// `mayHaveOverrun` tells of which of them numbers beyond the lease may have been used. Where
+    /// not every node holds every entry (`backups`), they go to those that do.
     public func removing(
-        _ dead: [NodeID], mayHaveOverrun: (NodeID) -> Bool, rules: Rules
+        _ dead: [NodeID], backups: Int? = nil, mayHaveOverrun: (NodeID) -> Bool, rules: Rules
     ) throws(ClusterError) -> AllocationRecord {
         var next = allocation
         for node in dead { next = try next.removing(node) }
         // One step for the cluster, however many died.
-        var owners = next.owners
+        var owners =
+            backups.map { ownersWithBackups(replacing: dead, among: next.nodes, backups: $0) }
+            ?? next.owners
         let lost = allocation.allIdentifiers.filter { dead.contains(allocation.owner(of: $0)) }
         for identifier in lost {
             // Who was getting ready for it anyway has it loaded.
@@ -53,20 +56,23 @@ extension AllocationRecord {
         var record = try following(
             Allocation(
                 after: allocation, nodes: target.nodes, owners: allocation.owners, renewed: []))
-        record.plan(target)
+        record.plan(target.owners)
         return record
     }
 
     /// Names successors so that every identifier comes to its owner in `target` (605). The owners
-    /// in `target` must be members.
-    public func planning(_ target: Allocation) throws(ClusterError) -> AllocationRecord {
+    /// in `target` must be members. With `backups`, only what moves and how many of it come to a
+    /// node are those of `target`: each goes to one of its backups, as far as that is possible.
+    public func planning(
+        _ target: Allocation, backups: Int? = nil
+    ) throws(ClusterError) -> AllocationRecord {
         var record = try refreshed()
-        record.plan(target)
+        record.plan(backups.map { ownersNearBackups(target, backups: $0) } ?? target.owners)
         return record
     }
 
-    private mutating func plan(_ target: Allocation) {
-        for (place, owner) in target.owners.enumerated() {
+    private mutating func plan(_ owners: [NodeID]) {
+        for (place, owner) in owners.enumerated() {
             successors[place] = owner == allocation.owners[place] ? nil : owner
         }
     }

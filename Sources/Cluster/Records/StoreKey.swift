@@ -19,6 +19,11 @@ public enum StoreKey: Hashable, Sendable {
     /// What all keys begin with.
     public static let prefix = "spindle/"
 
+    /// What the keys of all tunnels of an identifier begin with, and no others.
+    public static func entries(of identifier: DistributionIdentifier) -> String {
+        "spindle/entry/" + hexadecimal(identifier) + "/"
+    }
+
     /// The key as the store knows it.
     public var text: String {
         switch self {

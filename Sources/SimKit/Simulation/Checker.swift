@@ -91,6 +91,7 @@ extension Simulation {
     /// Every now and then: cards and tables agree, and keys are where they belong.
     func check() {
         checkAll()
+        checkContents()
         for node in nodes {
             guard let life = node.life, node.stoppedUntil <= now else { continue }
             checkCard(node, life)
@@ -185,13 +186,7 @@ extension Simulation {
             }
         }
         stored.sort()
-        for node in alive {
-            guard let table = node.life?.gateway.tableSPIs(), table != stored else { continue }
-            fail(
-                "in the end node \(node.id) has \(table.count) tunnels, the store "
-                    + "\(stored.count)")
-            return
-        }
+        checkContents(alive, stored)
         for tunnel in tunnels.indices where tunnels[tunnel].state != .wanted {
             let isStored = stored.contains(peers.gatewaySPI(of: tunnel))
             if isStored != (tunnels[tunnel].state == .established) {

@@ -271,6 +271,8 @@ public final class Simulation {
         configuration.timing = options.timing
         configuration.takeoverPolicy = options.policy
         configuration.leaseSizing = options.leaseSizing
+        configuration.backups = options.backups
+        configuration.tableHoldsOwn = options.tableHoldsOwn
         configuration.rules = options.rules
         let random = nodeRandom.fork(UInt64(number) << 32 | UInt64(node.lives))
         do {
