@@ -6,6 +6,10 @@ import SimKit
 import Testing
 
 @Suite struct ControlClusterTests {
+    private func agreed(at node: ControlCluster.Node?) -> Allocation? {
+        node?.gateway.allocation
+    }
+
     /// Two members died, one of them for good, before any process was there to see it.
     @Test func aMemberThatNobodySawGoIsTakenOver() throws {
         let cluster = try ControlCluster(seed: 3, identifiers: 16)
@@ -14,7 +18,7 @@ import Testing
         cluster.write(AllocationRecord(allocation))
         try cluster.start(0)
         cluster.run(until: cluster.now + 1_000_000_000)
-        let found = try #require(cluster.nodes[0]?.gateway.allocation)
+        let found = try #require(agreed(at: cluster.nodes[0]))
         #expect(found.nodes == [NodeID(1)], "the key has been absent for 2 D")
         #expect(found.identifiers(of: NodeID(1)).count == 16)
     }
@@ -29,9 +33,9 @@ import Testing
         try cluster.start(1)
         cluster.run(until: cluster.now + 3_000_000_000)
         for node in cluster.nodes {
-            let allocation = try #require(node?.gateway.allocation)
-            #expect(allocation.nodes == members)
-            #expect(allocation.epoch > 1, "both have renewed what their former lives owned")
+            let found = try #require(agreed(at: node))
+            #expect(found.nodes == members)
+            #expect(found.epoch > 1, "both have renewed what their former lives owned")
         }
     }
 
@@ -40,7 +44,7 @@ import Testing
         for number in 0..<3 { try cluster.start(number) }
         cluster.run(until: cluster.now + 2_000_000_000)
         for node in cluster.nodes {
-            #expect(node?.gateway.allocation?.nodes.count == 3)
+            #expect(agreed(at: node)?.nodes.count == 3)
         }
         let before = cluster.figures
         cluster.run(until: cluster.now + 1_000_000_000)
