@@ -239,30 +239,4 @@ extension Gateway {
                 receive: published.receive.addingClamped(receive))
         }
     }
-
-    // MARK: Load
-
-    /// Tells all others once a second how many packets the identifiers have (604).
-    private mutating func reportLoad(_ now: UInt64) {
-        guard now >= publishing.nextLoadReportAt else { return }
-        let elapsed = max(now - publishing.lastLoadReportAt, 1)
-        publishing.lastLoadReportAt = now
-        publishing.nextLoadReportAt = now + 1_000_000_000
-        var loads: [LoadReport.Load] = []
-        for place in plane.roles.indices {
-            let packets = UInt64(plane.packetCounts[place])
-            plane.packetCounts[place] = 0
-            guard plane.roles[place] == .owned else { continue }
-            let identifier = DistributionIdentifier(UInt16(place))
-            let rate = UInt32(clamping: packets * 1_000_000_000 / elapsed)
-            publishing.packetsPerSecond[place] = rate
-            loads.append(
-                LoadReport.Load(
-                    identifier: identifier, packetsPerSecond: rate,
-                    tunnels: UInt32(plane.table.count(of: identifier))))
-        }
-        for peer in membership.links.map(\.node) {
-            for report in LoadReport.split(loads) { tell(.load(report), to: peer) }
-        }
-    }
 }

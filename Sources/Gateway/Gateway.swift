@@ -64,6 +64,7 @@ public struct Gateway: ~Copyable {
     var moves: PlannedMoves
     var entries = PendingEntries()
     var publishing: Publishing
+    var balance: Balance
 
     /// A node that owns nothing yet, and asks the store at once.
     public init(
@@ -92,6 +93,7 @@ public struct Gateway: ~Copyable {
         isStale = Array(repeating: false, count: count)
         moves = PlannedMoves(identifierCount: count)
         publishing = Publishing(identifierCount: count)
+        balance = Balance(identifierCount: count)
         self.random = random
         pump(now)
     }
@@ -261,6 +263,9 @@ public struct Gateway: ~Copyable {
 
     /// Whom it has told others to suspect, ascending.
     package var toldSuspects: [NodeID] { membership.toldSuspects }
+
+    /// True while a planned move is under way, by the record that this node knows.
+    package var isMoving: Bool { record?.isMoving ?? false }
 
     /// Packets held now.
     package var heldCount: UInt64 { UInt64(plane.held.packets.count) }

@@ -42,6 +42,8 @@ public struct GatewayCounters: Equatable, Sendable {
     public internal(set) var holdOverflows: UInt64 = 0
     /// Packets accepted after takeovers that may have been replays (`TakeoverPolicy.learn`).
     public internal(set) var exposed: UInt64 = 0
+    /// Identifiers that this node had moved from one member to another because of load.
+    public internal(set) var loadMoves: UInt64 = 0
     /// Refusals among the packets that had been held; they are in `drops` too.
     public internal(set) var heldDrops = DropCounters()
 
@@ -60,6 +62,7 @@ public struct GatewayCounters: Equatable, Sendable {
         heldForeign += other.heldForeign
         holdOverflows += other.holdOverflows
         exposed += other.exposed
+        loadMoves += other.loadMoves
         heldDrops += other.heldDrops
     }
 }

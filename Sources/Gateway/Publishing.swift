@@ -1,4 +1,4 @@
-// What a node publishes: leases to the store, checkpoints and loads to the other nodes.
+// What a node publishes: leases to the store, checkpoints to the other nodes.
 
 import Cluster
 
@@ -26,25 +26,13 @@ struct Publishing {
     var allowanceBytes = 0
     var allowedAt: UInt64 = 0
 
-    /// What the members told of their identifiers, by identifier.
-    var packetsPerSecond: [UInt32]
-    var nextLoadReportAt: UInt64 = 0
-    var lastLoadReportAt: UInt64 = 0
-
     init(identifierCount: Int) {
         isWanted = Array(repeating: false, count: identifierCount)
         isAllowed = isWanted
         isOverrun = isWanted
         visitedAt = Array(repeating: 0, count: identifierCount)
         checkpointedAt = visitedAt
-        packetsPerSecond = Array(repeating: 0, count: identifierCount)
     }
 
     var isOverrunning: Bool { isOverrun.contains(true) }
-
-    mutating func noteLoads(_ report: LoadReport, from peer: NodeID) {
-        for load in report.loads where Int(load.identifier.value) < packetsPerSecond.count {
-            packetsPerSecond[Int(load.identifier.value)] = load.packetsPerSecond
-        }
-    }
 }

@@ -23,6 +23,11 @@ public struct SimulationOptions: Sendable {
     public var identifiers = 64
     /// Times of the cluster protocol.
     public var timing = ClusterTiming()
+    /// When load moves identifiers.
+    public var balancing = LoadBalancing()
+    /// The busiest tunnels send so many times as often as others; 1: all send alike. Which tunnels
+    /// these are changes every few seconds.
+    public var loadSkew: UInt64 = 1
     /// What a new owner does about possible replays.
     public var policy = TakeoverPolicy.learn
     /// How many numbers are published ahead; nil: what fits the policy.
@@ -83,7 +88,31 @@ public struct SimulationOptions: Sendable {
             sizing.sendStart = random.between(16, 256)
         }
         options.leaseSizing = sizing
+        options.drawLoad()
         return options
+    }
+
+    /// Makes the busiest tunnels `skew` times as busy as the others, and leases as much larger:
+    /// small ones are used up faster than they can be renewed.
+    public mutating func makeUneven(_ skew: UInt64) {
+        let more = max(skew / max(loadSkew, 1), 1)
+        loadSkew = skew
+        leaseSizing?.sendMinimum *= more
+        leaseSizing?.sendStart *= more
+        leaseSizing?.receiveMinimum *= more
+        leaseSizing?.receiveStart *= more
+        leaseSizing?.receiveAllowance *= more
+    }
+
+    /// Uneven load, and moves that follow it within the few seconds of a run; from a stream of its
+    /// own.
+    private mutating func drawLoad() {
+        var random = SimulationRandom(seed: seed).fork(0x6C6F_6164)
+        if random.chance(1, in: 2) { makeUneven(random.between(2, 8)) }
+        balancing.reportNanoseconds = random.between(100_000_000, 500_000_000)
+        balancing.persistenceNanoseconds = random.between(200_000_000, 1_000_000_000)
+        balancing.intervalNanoseconds = random.between(500_000_000, 3_000_000_000)
+        balancing.movesMaximum = Int(random.between(2, 40))
     }
 
     /// The first of some algorithms whose IVs show the sequence number: what checkers need.

@@ -34,6 +34,7 @@ struct SimulateCommand: ParsableCommand {
     private static let failuresTold = 5
     /// With faults: the last two fifths of a run are without, and the store's leases last 2 s.
     static let healingMinimum: UInt64 = 10_000_000_000
+    static let skewRange: ClosedRange<UInt64> = 1...64
     static let heartbeatRange: ClosedRange<UInt64> = 1_000_000...1_000_000_000
 
     @Option(help: "The first seed.")
@@ -66,6 +67,13 @@ struct SimulateCommand: ParsableCommand {
             two fifths of it.
             """)
     var heartbeat: SimulatedDuration?
+
+    @Option(
+        help: """
+            The busiest tunnels send so many times as often as others, 1 to 64; which ones \
+            these are changes every few seconds.
+            """)
+    var skew: UInt64?
 
     #if RULE_BREAKS
         @Option(
@@ -116,6 +124,9 @@ struct SimulateCommand: ParsableCommand {
         }
         if let heartbeat, !Self.heartbeatRange.contains(heartbeat.nanoseconds) {
             throw ValidationError("--heartbeat must be from 1ms to 1s")
+        }
+        if let skew, !Self.skewRange.contains(skew) {
+            throw ValidationError("--skew must be from 1 to 64")
         }
         if trace != nil, seeds > 1 { throw ValidationError("--trace is for one seed") }
         if trace == "-", json {
@@ -181,6 +192,7 @@ struct SimulateCommand: ParsableCommand {
             options.linkDelay = min(options.linkDelay, heartbeat.nanoseconds * 2 / 5)
             options.jitter = min(options.jitter, options.linkDelay / 2)
         }
+        if let skew { options.makeUneven(skew) }
         #if RULE_BREAKS
             options.rules.broken = broken
         #endif
@@ -212,6 +224,7 @@ struct SimulateCommand: ParsableCommand {
         if let faults { words += ["--faults", faults.defaultValueDescription] }
         if let policy { words += ["--policy", policy.rawValue] }
         if let heartbeat { words += ["--heartbeat", heartbeat.defaultValueDescription] }
+        if let skew { words += ["--skew", "\(skew)"] }
         #if RULE_BREAKS
             if let broken { words += ["--break", broken.rawValue] }
         #endif

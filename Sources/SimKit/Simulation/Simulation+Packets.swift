@@ -60,7 +60,7 @@ extension Simulation {
         figures.established += 1
         guard !tunnels[tunnel].isTrafficPlanned else { return }
         tunnels[tunnel].isTrafficPlanned = true
-        let first = trafficRandom.below(options.packetInterval)
+        let first = trafficRandom.below(packetInterval(of: tunnel))
         queue.push(at: now + first, .traffic(tunnel: tunnel))
     }
 
@@ -76,8 +76,9 @@ extension Simulation {
             sendFromPeer(tunnel)
             sendFromServer(tunnel)
         }
-        let jitter = trafficRandom.below(options.packetInterval / 4 + 1)
-        queue.push(at: now + options.packetInterval - jitter, .traffic(tunnel: tunnel))
+        let interval = packetInterval(of: tunnel)
+        let jitter = trafficRandom.below(interval / 4 + 1)
+        queue.push(at: now + interval - jitter, .traffic(tunnel: tunnel))
     }
 
     private func sendFromPeer(_ tunnel: Int) {

@@ -67,6 +67,7 @@ public final class Simulation {
     var linkRandom: SimulationRandom
     var nodeRandom: SimulationRandom
     var trafficRandom: SimulationRandom
+    let loadRandom: SimulationRandom
     /// From node to node, by sender · count + receiver.
     var links: [LinkModel] = []
     var linkBases: [LinkModel] = []
@@ -111,6 +112,7 @@ public final class Simulation {
         linkRandom = random.fork(1)
         nodeRandom = random.fork(2)
         trafficRandom = random.fork(3)
+        loadRandom = random.fork(7)
         faults =
             options.faults
             ?? FaultPlan.draw(
@@ -189,7 +191,7 @@ public final class Simulation {
     /// Runs to the end, or to the first violation.
     public func run() {
         while violations.isEmpty, let (time, event) = queue.pop() {
-            if time > end { break }
+            if time > end, !isMoving || time > end + Self.settledNanoseconds { break }
             now = time
             events += 1
             handle(event)
@@ -260,6 +262,7 @@ public final class Simulation {
         configuration.timing = options.timing
         configuration.takeoverPolicy = options.policy
         configuration.leaseSizing = options.leaseSizing
+        configuration.balancing = options.balancing
         configuration.rules = options.rules
         let random = nodeRandom.fork(UInt64(number) << 32 | UInt64(node.lives))
         do {

@@ -41,6 +41,8 @@ public struct SimulationFigures: Sendable {
     public internal(set) var established = 0
     /// Allocations that took force, summed over the nodes.
     public internal(set) var reallocations = 0
+    /// Identifiers that were moved from one node to another because of load.
+    public var loadMoves: UInt64 { counters.loadMoves }
     /// Datagrams on the HA link, and their octets.
     public internal(set) var datagrams: UInt64 = 0
     /// Octets of these.
