@@ -144,7 +144,9 @@ extension Gateway {
     mutating func noteAdoption(
         of next: AllocationRecord, after before: AllocationRecord?, _ now: UInt64
     ) {
-        balance.nextLookAt = 0
+        // Leases are published on the condition of the record in force: between two lots of moves
+        // there is time for some.
+        balance.nextLookAt = now + 5 * configuration.timing.heartbeatNanoseconds
         for place in next.allocation.owners.indices {
             let isNew = before?.allocation.generations[place] != next.allocation.generations[place]
             guard isNew else { continue }

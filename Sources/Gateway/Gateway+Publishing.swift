@@ -112,7 +112,7 @@ extension Gateway {
     // MARK: Leases
 
     /// Publishes leases of all identifiers that want some, in one transaction.
-    private mutating func publish(_ now: UInt64) {
+    mutating func publish(_ now: UInt64) {
         guard publishing.request == nil, now >= publishing.nextAttemptAt, record != nil,
             !client.isAway(nowNanoseconds: now)
         else { return }
@@ -134,6 +134,7 @@ extension Gateway {
         }
         guard !operations.isEmpty else { return }
         // Only the owner under the record in force may say what may be used.
+        publishing.revision = agreedRevision
         publishing.request = client.submit(
             .transaction(
                 CoordinationTransaction(
@@ -166,7 +167,11 @@ extension Gateway {
         guard case .committed = reply else {
             // What was published after all does no harm: it allows more than is used.
             for record in records { publishing.isWanted[Int(record.identifier.value)] = true }
-            publishing.nextAttemptAt = now + configuration.timing.heartbeatNanoseconds
+            // Where moves follow each other, the next record may be here already.
+            let isLate = publishing.revision != agreedRevision
+            publishing.nextAttemptAt =
+                isLate ? now : now + configuration.timing.heartbeatNanoseconds
+            if isLate { publish(now) }
             return
         }
         for record in records { grant(record) }

@@ -66,6 +66,9 @@ extension Gateway {
             }
         }
         updateMoves(now)
+        // What was taken over exactly goes on at full speed, with little left to use.
+        publishing.nextAttemptAt = 0
+        if !reallocation.gained.isEmpty { publish(now) }
         report.loaded += plane.openWaiting(now)
         reports.append(report)
         loadSome(now)

@@ -18,6 +18,8 @@ struct Publishing {
     /// The request under way, and what it publishes.
     var request: UInt64?
     var underWay: [LeaseRecord] = []
+    /// The revision of the record that it depends on.
+    var revision: UInt64 = 0
     var nextAttemptAt: UInt64 = 0
 
     /// Where the next round of visits begins.

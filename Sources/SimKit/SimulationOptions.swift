@@ -112,7 +112,7 @@ public struct SimulationOptions: Sendable {
         balancing.reportNanoseconds = random.between(100_000_000, 500_000_000)
         balancing.persistenceNanoseconds = random.between(200_000_000, 1_000_000_000)
         balancing.intervalNanoseconds = random.between(500_000_000, 3_000_000_000)
-        balancing.movesMaximum = Int(random.between(2, 40))
+        balancing.movesMaximum = Int(random.between(16, 64))
     }
 
     /// The first of some algorithms whose IVs show the sequence number: what checkers need.
