@@ -66,9 +66,10 @@ extension Gateway {
             }
         }
         updateMoves(now)
-        // What was taken over exactly goes on at full speed, with little left to use.
+        // What was taken over exactly goes on at full speed, with little left to use; and what was
+        // offered to the store on the condition of the record before is offered again.
         publishing.nextAttemptAt = 0
-        if !reallocation.gained.isEmpty { publish(now) }
+        publish(now)
         report.loaded += plane.openWaiting(now)
         reports.append(report)
         loadSome(now)

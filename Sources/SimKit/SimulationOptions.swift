@@ -80,7 +80,9 @@ public struct SimulationOptions: Sendable {
             sizing.receiveMinimum = 8
             sizing.receiveStart = 4
             sizing.receiveAllowance = 8
-            sizing.receiveHorizonNanoseconds = 100_000_000
+            // Long enough for the changes of the record in a planned move: a lease is published on the
+            // condition of the record in force, and again when that has changed.
+            sizing.receiveHorizonNanoseconds = 400_000_000
         }
         if random.chance(1, in: 2) {
             // Leases that are used up all the time.
