@@ -77,8 +77,8 @@ public struct SimulationOptions: Sendable {
         if options.policy == .strict {
             // What is refused after all takeovers must pass before the run is over.
             options.packetInterval = random.between(3_000_000, 8_000_000)
-            sizing.receiveMinimum = 8
-            sizing.receiveStart = 4
+            sizing.receiveMinimum = 32
+            sizing.receiveStart = 16
             sizing.receiveAllowance = 8
             // Long enough for the changes of the record in a planned move: a lease is published on the
             // condition of the record in force, and again when that has changed.

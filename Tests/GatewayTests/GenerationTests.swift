@@ -83,7 +83,8 @@ private let worn = DistributionIdentifier(0)
         #expect(node.news.contains(.generationsSpent(worn, cleared: 1)))
         #expect(node.gateway.tableSPIs().isEmpty && node.sessionSPIs.isEmpty)
         // Its own renewal ends nothing and begins nothing.
-        let next = try #require(node.gateway.record).renewing(two)
+        let record = node.gateway.record
+        let next = try #require(record).renewing(two)
         node.take(next)
         #expect(!node.gateway.isStale.contains(true))
     }
@@ -118,7 +119,8 @@ private let worn = DistributionIdentifier(0)
 
     private func plan(_ node: Node) throws -> AllocationRecord? {
         node.gateway.balance.nextLookAt = 0
-        return node.gateway.balance(try #require(node.gateway.record), node.clock)
+        let record = node.gateway.record
+        return node.gateway.balance(try #require(record), node.clock)
     }
 
     @Test func loadMovesNeedAllReports() throws {
@@ -144,7 +146,7 @@ private let worn = DistributionIdentifier(0)
 
     @Test func movesWaitForTheirTime() throws {
         let node = try steward {
-            $0.persistenceNanoseconds = 3_000_000_000
+            $0.persistenceNanoseconds = 300_000_000
             $0.intervalNanoseconds = 1 << 50
         }
         for peer in [one, two] { tell(node, { $0 < 8 ? 10_000 : 100 }, from: peer) }
@@ -153,7 +155,7 @@ private let worn = DistributionIdentifier(0)
         node.gateway.balance.movedAt = node.clock - 5
         #expect(try plan(node) == nil, "not so soon after the last move")
         node.gateway.balance.movedAt = nil
-        node.gateway.balance.imbalancedSince = node.clock - 3_000_000_000
+        node.gateway.balance.imbalancedSince = node.clock - 300_000_000
         #expect(try plan(node) != nil)
     }
 
@@ -167,18 +169,21 @@ private let worn = DistributionIdentifier(0)
 
     @Test func anOperatorMayMoveOneIdentifier() throws {
         let node = try steward()
+        let unknown = DistributionIdentifier(99)
         #expect(throws: ClusterError.nodeUnknown(NodeID(9))) {
             try node.gateway.move(all[3], to: NodeID(9), nowNanoseconds: node.clock)
         }
-        #expect(throws: ClusterError.identifierUnknown(DistributionIdentifier(99), count: 16)) {
-            try node.gateway.move(
-                DistributionIdentifier(99), to: two, nowNanoseconds: node.clock)
+        #expect(throws: ClusterError.identifierUnknown(unknown, count: 16)) {
+            try node.gateway.move(unknown, to: two, nowNanoseconds: node.clock)
         }
         node.gateway.balance.wishes = [(all[3], two), (all[12], two)]
-        let record = try #require(node.gateway.record)
-        let next = try #require(node.gateway.wish(on: record))
+        let inForce = node.gateway.record
+        let record = try #require(inForce)
+        let wanted = node.gateway.wish(on: record)
+        let next = try #require(wanted)
         #expect(next.successors[3] == two && next.successors.compactMap(\.self).count == 1)
         // Node 2 has the other one already.
-        #expect(node.gateway.wish(on: record) == nil && node.gateway.balance.wishes.isEmpty)
+        let more = node.gateway.wish(on: record)
+        #expect(more == nil && node.gateway.balance.wishes.isEmpty)
     }
 }

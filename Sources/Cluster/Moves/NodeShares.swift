@@ -137,7 +137,8 @@ struct NodeShares {
     mutating func fill(_ receiver: Int, isForLoad: Bool = false) {
         let mean = mean(takers)
         let margin = mean * balancing.marginPercent / 100
-        let goal = isForLoad ? mean * (100 - min(balancing.aimPercent, 100)) / 100 : mean
+        let low = mean * (100 - min(2 * balancing.aimPercent, 100)) / 100
+        let goal = isForLoad ? low : mean
         while height(receiver) < goal {
             let givers = takers.filter { $0 != receiver }
                 .sorted { (height($1), $0) < (height($0), $1) }
@@ -146,8 +147,10 @@ struct NodeShares {
                 found = choose(from: giver, isForLoad: isForLoad) { cost in
                     let after = height(loads[receiver] + cost, receiver)
                     if after <= mean, height(giver) > mean { return Int64(clamping: cost) }
-                    // Nothing fits: the smallest, if it does not only change places.
-                    guard after + margin <= height(giver) else { return nil }
+                    // Nothing fits: the smallest, if it is needed and does not only change places.
+                    guard height(receiver) < low, after + margin <= height(giver) else {
+                        return nil
+                    }
                     return -Int64(clamping: cost)
                 }
             }
