@@ -73,8 +73,8 @@ public struct Reallocation: Hashable, Sendable {
             .filter { $0.from != $0.to }
     }
 
-    /// The identifiers whose ownership is a new one, ascending, after checking that `after` may follow
-    /// `before`.
+    /// The identifiers whose ownership is a new one, ascending, after checking that `after` may
+    /// follow `before`.
     private static func renewed(
         from before: Allocation, to after: Allocation
     ) throws(ClusterError) -> [DistributionIdentifier] {

@@ -80,8 +80,8 @@ public struct SimulationOptions: Sendable {
             sizing.receiveMinimum = 32
             sizing.receiveStart = 16
             sizing.receiveAllowance = 8
-            // Long enough for the changes of the record in a planned move: a lease is published on the
-            // condition of the record in force, and again when that has changed.
+            // Long enough for the changes of the record in a planned move: a lease is published on
+            // the condition of the record in force, and again when that has changed.
             sizing.receiveHorizonNanoseconds = 400_000_000
         }
         if random.chance(1, in: 2) {

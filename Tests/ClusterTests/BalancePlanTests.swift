@@ -131,10 +131,10 @@ private struct Scene {
             let best = fewestMoves(scene, below: plan.moves.count)
             compared += 1
             if best == plan.moves.count { optimal += 1 }
-            #expect(plan.moves.count <= best + 1)
+            #expect(plan.moves.count <= best + 2)
         }
         print("\(optimal) of \(compared) plans have the fewest moves there are")
-        #expect(compared > 20 && optimal * 10 >= compared * 6)
+        #expect(compared > 20 && optimal * 10 >= compared * 8)
     }
 
     /// The fewest moves after which all that the planner aims at holds; tries them all.
