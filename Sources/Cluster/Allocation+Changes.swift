@@ -7,8 +7,7 @@ extension Allocation {
     /// Takes a node out, as it is dead or shall rest: its identifiers, and no others, go to the
     /// survivors, each to the one that owns least. A member that owns nothing fills up first.
     ///
-    /// Throws ``ClusterError/nodeUnknown(_:)``, ``ClusterError/noNodes`` for the last one, or
-    /// ``ClusterError/generationExhausted(_:)``.
+    /// Throws ``ClusterError/nodeUnknown(_:)``, or ``ClusterError/noNodes`` for the last one.
     public func removing(_ node: NodeID) throws(ClusterError) -> Allocation {
         guard let position = nodes.firstIndex(of: node) else { throw .nodeUnknown(node) }
         var survivors = nodes
@@ -22,9 +21,8 @@ extension Allocation {
 
     /// Takes a node in: it gets its fair share, rounded down, from those that own most.
     ///
-    /// Throws ``ClusterError/nodeExists(_:)``,
-    /// ``ClusterError/tooManyNodes(nodes:identifiers:)`` or
-    /// ``ClusterError/generationExhausted(_:)``.
+    /// Throws ``ClusterError/nodeExists(_:)`` or
+    /// ``ClusterError/tooManyNodes(nodes:identifiers:)``.
     public func adding(_ node: NodeID) throws(ClusterError) -> Allocation {
         guard !nodes.contains(node) else { throw .nodeExists(node) }
         let members = (nodes + [node]).sorted()
@@ -41,7 +39,7 @@ extension Allocation {
     /// Gives one identifier to a member. Giving it to its owner renews the ownership.
     ///
     /// Throws ``ClusterError/identifierUnknown(_:count:)``, ``ClusterError/nodeUnknown(_:)`` or
-    /// ``ClusterError/generationExhausted(_:)``.
+    /// ``ClusterError/generationExhausted(_:)`` for one that could not be served after it.
     public func moving(
         _ identifier: DistributionIdentifier, to node: NodeID
     ) throws(ClusterError) -> Allocation {
@@ -49,6 +47,7 @@ extension Allocation {
             throw .identifierUnknown(identifier, count: identifierCount)
         }
         guard nodes.contains(node) else { throw .nodeUnknown(node) }
+        guard mayMove(identifier) else { throw .generationExhausted(identifier) }
         var owners = owners
         owners[Int(identifier.value)] = node
         return try Allocation(after: self, nodes: nodes, owners: owners, renewed: [identifier])
@@ -58,7 +57,7 @@ extension Allocation {
     /// needs before it may serve when nobody took over in between, as it no longer knows which
     /// nonces it used.
     ///
-    /// Throws ``ClusterError/nodeUnknown(_:)`` or ``ClusterError/generationExhausted(_:)``.
+    /// Throws ``ClusterError/nodeUnknown(_:)``.
     public func renewing(_ node: NodeID) throws(ClusterError) -> Allocation {
         guard nodes.contains(node) else { throw .nodeUnknown(node) }
         return try Allocation(
@@ -71,8 +70,8 @@ extension Allocation {
     /// Shares are rounded by largest remainder; among equal remainders the extra identifier goes
     /// to the node that owns more already, then to the lower node.
     ///
-    /// Throws ``ClusterError/weightsAllZero``, ``ClusterError/nodeUnknown(_:)`` for the lowest
-    /// weighed node that is no member, or ``ClusterError/generationExhausted(_:)``.
+    /// Throws ``ClusterError/weightsAllZero``, or ``ClusterError/nodeUnknown(_:)`` for the lowest
+    /// weighed node that is no member.
     public func rebalanced(weights: [NodeID: UInt16] = [:]) throws(ClusterError) -> Allocation {
         if let stranger = weights.keys.filter({ !nodes.contains($0) }).min() {
             throw .nodeUnknown(stranger)

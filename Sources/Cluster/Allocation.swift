@@ -71,18 +71,29 @@ public struct Allocation: Hashable, Sendable {
         renewed: [DistributionIdentifier]
     ) throws(ClusterError) {
         var generations = previous.generations
-        for identifier in renewed {
-            guard generations[Int(identifier.value)] < .max else {
-                throw .generationExhausted(identifier)
-            }
+        // One that is used up stays so: nobody serves it.
+        for identifier in renewed where generations[Int(identifier.value)] < .max {
             generations[Int(identifier.value)] += 1
         }
-        // The other initialisers let in the lower half of the epochs only; counting through the
-        // upper half takes longer than any cluster lives.
+        guard previous.epoch < UInt64(Int64.max) else { throw .allocationMalformed(.epoch) }
         self.epoch = previous.epoch + 1
         self.nodes = nodes
         self.owners = owners
         self.generations = generations
+    }
+
+    /// The last generation under which tunnels are served. The one above it says that an identifier
+    /// is used up: no nonce is left under its tunnels' keys (docs/decisions/0015).
+    public static let lastGeneration = UInt16.max - 1
+
+    /// True when the identifier is used up. Its owner serves nothing, and clears its tunnels.
+    public func isSpent(_ identifier: DistributionIdentifier) -> Bool {
+        generation(of: identifier) > Self.lastGeneration
+    }
+
+    /// True when the identifier can change its owner and be served by the next.
+    public func mayMove(_ identifier: DistributionIdentifier) -> Bool {
+        generation(of: identifier) < Self.lastGeneration
     }
 
     /// The number of distribution identifiers.

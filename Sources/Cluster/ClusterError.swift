@@ -18,7 +18,8 @@ public enum ClusterError: Error, Hashable, Sendable {
     case identifierUnknown(DistributionIdentifier, count: Int)
     /// No node has a weight above zero.
     case weightsAllZero
-    /// The identifier has been handed over 65535 times: no nonce is left under its tunnels' keys.
+    /// The identifier has been owned 65534 times: under a next owner no nonce is left under its
+    /// tunnels' keys.
     case generationExhausted(DistributionIdentifier)
     /// A stored allocation contradicts itself.
     case allocationMalformed(AllocationFault)

@@ -73,8 +73,8 @@ public struct Reallocation: Hashable, Sendable {
             .filter { $0.from != $0.to }
     }
 
-    /// The identifiers whose generation rose, ascending, after checking that `after` may follow
-    /// `before`.
+    /// The identifiers whose ownership is a new one, ascending, after checking that `after` may
+    /// follow `before`.
     private static func renewed(
         from before: Allocation, to after: Allocation
     ) throws(ClusterError) -> [DistributionIdentifier] {
@@ -92,10 +92,11 @@ public struct Reallocation: Hashable, Sendable {
         for identifier in after.allIdentifiers {
             let (old, new) = (before.generation(of: identifier), after.generation(of: identifier))
             let isSameOwner = before.owner(of: identifier) == after.owner(of: identifier)
-            guard new > old || (new == old && isSameOwner) else {
+            // Who owns one that is used up does not serve it: it needs no new generation.
+            guard new > old || (new == old && (isSameOwner || after.isSpent(identifier))) else {
                 throw .generationNotRaised(identifier, inForce: old, offered: new)
             }
-            if new > old { renewed.append(identifier) }
+            if new > old || !isSameOwner { renewed.append(identifier) }
         }
         return renewed
     }

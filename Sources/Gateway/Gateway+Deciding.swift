@@ -89,9 +89,9 @@ extension Gateway {
         let overdue = moves.overdue(configuration.timing, now)
         if !overdue.isEmpty { return try? record.cancelling(overdue) }
         if membership.wantsNewEpoch(nowNanoseconds: now) { return try? record.refreshed() }
-        guard membership.rank(nowNanoseconds: now) == 0, now < plane.servingUntil else {
-            return nil
-        }
+        guard now < plane.servingUntil, !record.isMoving else { return nil }
+        if let next = wish(on: record) { return next }
+        guard membership.isLowest(nowNanoseconds: now) else { return nil }
         return stewardship(on: record, now)
     }
 
@@ -119,11 +119,14 @@ extension Gateway {
             return nil
         }
         // A newcomer that is no member needs a share of its own first.
-        let base = record.allocation.nodes.contains(node) ? record : try? record.adding(node)
+        let load = clusterLoad
+        let base =
+            record.allocation.nodes.contains(node)
+            ? record : try? record.adding(node, load, .byCount)
         guard let base else { return nil }
         let membership = membership
         return try? base.removing(
-            dead.sorted(), backups: configuration.backups,
+            dead.sorted(), load: load, backups: configuration.backups,
             mayHaveOverrun: { membership.link(to: $0)?.mayHaveOverrun ?? true },
             rules: configuration.rules)
     }
@@ -142,26 +145,17 @@ extension Gateway {
         return record.allocation.nodes.contains(node) || record.allocation.nodes.count == 1
     }
 
-    /// What one node does for all: welcomes newcomers, and moves what planned weights ask for.
-    private func stewardship(on record: AllocationRecord, _ now: UInt64) -> AllocationRecord? {
-        guard !record.isMoving else { return nil }
+    /// What one node does for all: welcomes newcomers, and gives every node its share.
+    private mutating func stewardship(
+        on record: AllocationRecord, _ now: UInt64
+    ) -> AllocationRecord? {
         let allocation = record.allocation
         for candidate in memberKeys.present
         where !allocation.nodes.contains(candidate) && weights[candidate] != 0 {
             if membership.isWelcome(candidate, nowNanoseconds: now) {
-                return try? record.adding(candidate)
+                return welcome(candidate, record)
             }
         }
-        let drained = allocation.nodes.filter { weights[$0] == 0 }
-        guard !drained.isEmpty, drained.count < allocation.nodes.count else { return nil }
-        if drained.contains(where: { !allocation.identifiers(of: $0).isEmpty }) {
-            let shares = Dictionary(
-                uniqueKeysWithValues: allocation.nodes.map {
-                    ($0, weights[$0] ?? 1)
-                })
-            guard let target = try? allocation.rebalanced(weights: shares) else { return nil }
-            return try? record.planning(target, backups: configuration.backups)
-        }
-        return nil
+        return balance(record, now)
     }
 }

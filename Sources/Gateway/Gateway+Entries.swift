@@ -51,6 +51,9 @@ extension Gateway {
         _ now: UInt64
     ) -> (text: String, code: ForeignEntryAnswer.Code)? {
         let spi = inbound.parameters.spi
+        if plane.generations[Int(identifier.value)] > Allocation.lastGeneration {
+            return (ClusterError.generationExhausted(identifier).description, .refused)
+        }
         guard plane.owns(identifier), now < plane.servingUntil else {
             return ("this node may not serve its identifier now: try again", .notOwner)
         }
@@ -268,6 +271,8 @@ extension Gateway {
         plane.book.noteStored(entry, revision: pair.modRevision)
         let place = Int(identifier.value)
         switch plane.roles[place] {
+        case .owned where plane.generations[place] > Allocation.lastGeneration:
+            discard(entry, spi, of: identifier, now)
         case .owned, .frozen:
             plane.begin(entry, isExact: false)
             if plane.open(entry, now) != nil { plane.waiting.append(entry) }

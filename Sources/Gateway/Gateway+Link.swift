@@ -27,7 +27,7 @@ extension Gateway {
         case .handover(let handover):
             takeHandover(handover, from: peer, now)
         case .load(let report):
-            publishing.noteLoads(report, from: peer)
+            noteLoads(report, from: peer, now)
         }
     }
 

@@ -135,7 +135,7 @@ extension Gateway {
     // MARK: Leases
 
     /// Publishes leases of all identifiers that want some, in one transaction.
-    private mutating func publish(_ now: UInt64) {
+    mutating func publish(_ now: UInt64) {
         guard publishing.request == nil, now >= publishing.nextAttemptAt, record != nil,
             !client.isAway(nowNanoseconds: now)
         else { return }
@@ -162,6 +162,7 @@ extension Gateway {
         }
         guard !operations.isEmpty else { return }
         // Only the owner under the record in force may say what may be used.
+        publishing.revision = agreedRevision
         publishing.request = client.submit(
             .transaction(
                 CoordinationTransaction(
@@ -194,7 +195,11 @@ extension Gateway {
         guard case .committed = reply else {
             // What was published after all does no harm: it allows more than is used.
             for record in records { publishing.isWanted[Int(record.identifier.value)] = true }
-            publishing.nextAttemptAt = now + configuration.timing.heartbeatNanoseconds
+            // Where moves follow each other, the next record may be here already.
+            let isLate = publishing.revision != agreedRevision
+            publishing.nextAttemptAt =
+                isLate ? now : now + configuration.timing.heartbeatNanoseconds
+            if isLate { publish(now) }
             return
         }
         for record in records { grant(record) }
@@ -266,32 +271,6 @@ extension Gateway {
             plane.grant(
                 entry, send: published.send.addingClamped(send),
                 receive: published.receive.addingClamped(receive))
-        }
-    }
-
-    // MARK: Load
-
-    /// Tells all others once a second how many packets the identifiers have (604).
-    private mutating func reportLoad(_ now: UInt64) {
-        guard now >= publishing.nextLoadReportAt else { return }
-        let elapsed = max(now - publishing.lastLoadReportAt, 1)
-        publishing.lastLoadReportAt = now
-        publishing.nextLoadReportAt = now + 1_000_000_000
-        var loads: [LoadReport.Load] = []
-        for place in plane.roles.indices {
-            let packets = UInt64(plane.packetCounts[place])
-            plane.packetCounts[place] = 0
-            guard plane.roles[place] == .owned else { continue }
-            let identifier = DistributionIdentifier(UInt16(place))
-            let rate = UInt32(clamping: packets * 1_000_000_000 / elapsed)
-            publishing.packetsPerSecond[place] = rate
-            loads.append(
-                LoadReport.Load(
-                    identifier: identifier, packetsPerSecond: rate,
-                    tunnels: UInt32(plane.table.count(of: identifier))))
-        }
-        for peer in membership.links.map(\.node) {
-            for report in LoadReport.split(loads) { tell(.load(report), to: peer) }
         }
     }
 }

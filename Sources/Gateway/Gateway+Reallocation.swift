@@ -36,6 +36,7 @@ extension Gateway {
         _ next: AllocationRecord, _ reallocation: Reallocation, _ now: UInt64
     ) {
         let before = record
+        noteAdoption(of: next, after: before, now)
         // What stood in the store before this process may name a former life of this node.
         let isFormerLife = before == nil && hadRecordAtStart
         record = next
@@ -57,13 +58,19 @@ extension Gateway {
         abandonEntries(of: reallocation.lost, keptBy: next.allocation)
         updateContents()
         for identifier in reallocation.gained {
-            if isFormerLife || isReplaced, configuration.rules.hold(.renewedAfterRestart) {
+            if next.allocation.isSpent(identifier) {
+                retire(identifier, now)
+            } else if isFormerLife || isReplaced, configuration.rules.hold(.renewedAfterRestart) {
                 isStale[Int(identifier.value)] = true
             } else {
                 gain(identifier, from: before, &report, now)
             }
         }
         updateMoves(now)
+        // What was taken over exactly goes on at full speed, with little left to use; and what was
+        // offered to the store on the condition of the record before is offered again.
+        publishing.nextAttemptAt = 0
+        publish(now)
         report.loaded += plane.openWaiting(now)
         reports.append(report)
         loadSome(now)
@@ -146,7 +153,7 @@ extension Gateway {
         isReplaced = true
         membership.silence()
         guard let allocation = record?.allocation else { return }
-        for identifier in allocation.identifiers(of: node) {
+        for identifier in allocation.identifiers(of: node) where !allocation.isSpent(identifier) {
             _ = lose(identifier, to: node, now)
             release(identifier, isOwner: false, now)
             isStale[Int(identifier.value)] = true

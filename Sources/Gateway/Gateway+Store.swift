@@ -115,6 +115,7 @@ extension Gateway {
             noteMember(member, try MemberRecord(decoding: bytes), now)
         case .weight(let member):
             weights[member] = try WeightRecord(decoding: bytes).weight
+            balance.nextLookAt = 0
         case .lease(let identifier):
             let record = try LeaseRecord(decoding: bytes)
             guard record.identifier == identifier else { return }
@@ -145,6 +146,7 @@ extension Gateway {
             memberKeys.noteMissing(member, now)
         case .weight(let member):
             weights[member] = nil
+            balance.nextLookAt = 0
         case .allocation:
             // No node does that. What is in force is written again.
             recordRevision = 0

@@ -66,6 +66,7 @@ public struct Gateway: ~Copyable {
     var entries = PendingEntries()
     var publishing: Publishing
     var contents: TableContents
+    var balance: Balance
 
     /// A node that owns nothing yet, and asks the store at once.
     ///
@@ -101,6 +102,7 @@ public struct Gateway: ~Copyable {
         publishing = Publishing(identifierCount: count)
         contents = TableContents(
             identifierCount: count, isSelective: configuration.backups != nil)
+        balance = Balance(identifierCount: count)
         self.random = random
         pump(now)
     }
@@ -326,6 +328,9 @@ public struct Gateway: ~Copyable {
 
     /// Whom it has told others to suspect, ascending.
     package var toldSuspects: [NodeID] { membership.toldSuspects }
+
+    /// True while a planned move is under way, by the record that this node knows.
+    package var isMoving: Bool { record?.isMoving ?? false }
 
     /// Packets held now.
     package var heldCount: UInt64 { UInt64(plane.held.packets.count) }

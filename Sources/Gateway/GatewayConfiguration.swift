@@ -36,6 +36,8 @@ public struct GatewayConfiguration: Sendable {
     public var cardTiming: CardTiming?
     /// Times of failure detection and fencing; equal on all nodes.
     public var timing = ClusterTiming()
+    /// When load moves identifiers; equal on all nodes.
+    public var balancing = LoadBalancing()
     /// What a new owner does about possible replays; equal on all nodes.
     public var takeoverPolicy = TakeoverPolicy.learn
     /// How many numbers are published ahead; equal on all nodes. nil: what fits the policy.

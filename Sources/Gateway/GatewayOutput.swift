@@ -27,6 +27,12 @@ public enum GatewayEvent: Equatable, Sendable {
     case reallocated(ReallocationReport)
     /// The store holds something that can't be right; what, and why it was not believed.
     case recordRefused(key: String, reason: String)
+    /// An identifier of this node has come close to the end of its generations: so many are left.
+    /// Renew the keys of its tunnels and found the cluster anew before they are used up.
+    case generationsLow(DistributionIdentifier, left: Int)
+    /// An identifier of this node has used up its generations, and nobody may serve it: its tunnels
+    /// were cleared, so many, and new ones are refused. Found the cluster anew to use it again.
+    case generationsSpent(DistributionIdentifier, cleared: Int)
     /// An entry of the store found no room in the common table.
     case tableRefused(SPI, String)
 }

@@ -142,6 +142,7 @@ public final class InProcessCluster {
     /// Nodes of one process lose no message and wait for nothing, so their times are chosen to make
     /// few heartbeats of a crash. Each packet's checkpoint arrives before the next packet, so
     /// a lease needs to bound nothing: it allows all numbers, and none is skipped at a takeover.
+    /// What is owned by whom depends on crashes and joins only, not on the load of a capture.
     private static func adapted(_ template: GatewayConfiguration) -> GatewayConfiguration {
         var configuration = template
         configuration.timing.heartbeatNanoseconds = 100_000_000
@@ -151,6 +152,7 @@ public final class InProcessCluster {
         configuration.timing.healthyNanoseconds = 50_000_000
         configuration.timing.holdNanoseconds = 0
         configuration.timing.reliefNanoseconds = 60_000_000_000
+        configuration.balancing = .byCount
         var sizing = LeaseSizing(policy: template.takeoverPolicy)
         sizing.receiveMinimum = 1 << 62
         configuration.leaseSizing = sizing

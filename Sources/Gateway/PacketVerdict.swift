@@ -45,6 +45,8 @@ public struct GatewayCounters: Equatable, Sendable {
     /// Packets that the engine handled from host memory, as their tunnels had no room on the card;
     /// they are delivered, sealed or dropped too.
     public internal(set) var hostPackets: UInt64 = 0
+    /// Identifiers that this node had moved from one member to another because of load.
+    public internal(set) var loadMoves: UInt64 = 0
     /// Refusals among the packets that had been held; they are in `drops` too.
     public internal(set) var heldDrops = DropCounters()
 
@@ -64,6 +66,7 @@ public struct GatewayCounters: Equatable, Sendable {
         holdOverflows += other.holdOverflows
         exposed += other.exposed
         hostPackets += other.hostPackets
+        loadMoves += other.loadMoves
         heldDrops += other.heldDrops
     }
 }

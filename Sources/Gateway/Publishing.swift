@@ -1,4 +1,4 @@
-// What a node publishes: leases to the store, checkpoints and loads to the other nodes.
+// What a node publishes: leases to the store, checkpoints to the other nodes.
 
 import Cluster
 
@@ -20,6 +20,8 @@ struct Publishing {
     /// The request under way, and what it publishes.
     var request: UInt64?
     var underWay: [LeaseRecord] = []
+    /// The revision of the record that it depends on.
+    var revision: UInt64 = 0
     var nextAttemptAt: UInt64 = 0
 
     /// Where the next round of visits begins.
@@ -29,18 +31,12 @@ struct Publishing {
     var allowanceBytes = 0
     var allowedAt: UInt64 = 0
 
-    /// What the members told of their identifiers, by identifier.
-    var packetsPerSecond: [UInt32]
-    var nextLoadReportAt: UInt64 = 0
-    var lastLoadReportAt: UInt64 = 0
-
     init(identifierCount: Int) {
         isWanted = Array(repeating: false, count: identifierCount)
         isAllowed = isWanted
         isOverrun = isWanted
         visitedAt = Array(repeating: 0, count: identifierCount)
         isUnpaid = isWanted
-        packetsPerSecond = Array(repeating: 0, count: identifierCount)
     }
 
     var isOverrunning: Bool { isOverrun.contains(true) }
@@ -49,11 +45,5 @@ struct Publishing {
         guard !isUnpaid[place] else { return }
         isUnpaid[place] = true
         unpaid.append(place)
-    }
-
-    mutating func noteLoads(_ report: LoadReport, from peer: NodeID) {
-        for load in report.loads where Int(load.identifier.value) < packetsPerSecond.count {
-            packetsPerSecond[Int(load.identifier.value)] = load.packetsPerSecond
-        }
     }
 }

@@ -23,6 +23,11 @@ public struct SimulationOptions: Sendable {
     public var identifiers = 64
     /// Times of the cluster protocol.
     public var timing = ClusterTiming()
+    /// When load moves identifiers.
+    public var balancing = LoadBalancing()
+    /// The busiest tunnels send so many times as often as others; 1: all send alike. Which tunnels
+    /// these are changes every few seconds.
+    public var loadSkew: UInt64 = 1
     /// What a new owner does about possible replays.
     public var policy = TakeoverPolicy.learn
     /// How many numbers are published ahead; nil: what fits the policy.
@@ -89,10 +94,12 @@ public struct SimulationOptions: Sendable {
         if options.policy == .strict {
             // What is refused after all takeovers must pass before the run is over.
             options.packetInterval = random.between(3_000_000, 8_000_000)
-            sizing.receiveMinimum = 8
-            sizing.receiveStart = 4
+            sizing.receiveMinimum = 32
+            sizing.receiveStart = 16
             sizing.receiveAllowance = 8
-            sizing.receiveHorizonNanoseconds = 100_000_000
+            // Long enough for the changes of the record in a planned move: a lease is published on
+            // the condition of the record in force, and again when that has changed.
+            sizing.receiveHorizonNanoseconds = 400_000_000
         }
         if random.chance(1, in: 2) {
             // Leases that are used up all the time.
@@ -102,6 +109,7 @@ public struct SimulationOptions: Sendable {
         options.leaseSizing = sizing
         options.drawCards()
         options.drawTable()
+        options.drawLoad()
         return options
     }
 
@@ -123,6 +131,29 @@ public struct SimulationOptions: Sendable {
         let sessions = Int(random.between(1, UInt64(tunnels) * 2))
         whenFull = given ?? drawn
         cardCapacity = whenFull == .serveFromHost && isSmall ? sessions : Self.ampleCard
+    }
+
+    /// Makes the busiest tunnels `skew` times as busy as the others, and leases as much larger:
+    /// small ones are used up faster than they can be renewed.
+    public mutating func makeUneven(_ skew: UInt64) {
+        let more = max(skew / max(loadSkew, 1), 1)
+        loadSkew = skew
+        leaseSizing?.sendMinimum *= more
+        leaseSizing?.sendStart *= more
+        leaseSizing?.receiveMinimum *= more
+        leaseSizing?.receiveStart *= more
+        leaseSizing?.receiveAllowance *= more
+    }
+
+    /// Uneven load, and moves that follow it within the few seconds of a run; from a stream of its
+    /// own.
+    private mutating func drawLoad() {
+        var random = SimulationRandom(seed: seed).fork(0x6C6F_6164)
+        if random.chance(1, in: 2) { makeUneven(random.between(2, 8)) }
+        balancing.reportNanoseconds = random.between(100_000_000, 500_000_000)
+        balancing.persistenceNanoseconds = random.between(200_000_000, 1_000_000_000)
+        balancing.intervalNanoseconds = random.between(500_000_000, 3_000_000_000)
+        balancing.movesMaximum = Int(random.between(16, 64))
     }
 
     /// The first of some algorithms whose IVs show the sequence number: what checkers need.

@@ -43,6 +43,7 @@ struct SimulateCommand: ParsableCommand {
     private static let failuresTold = 5
     /// With faults: the last two fifths of a run are without, and the store's leases last 2 s.
     static let healingMinimum: UInt64 = 10_000_000_000
+    static let skewRange: ClosedRange<UInt64> = 1...64
     static let heartbeatRange: ClosedRange<UInt64> = 1_000_000...1_000_000_000
 
     @Option(help: "The first seed.")
@@ -102,6 +103,13 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Sessions that fit into each node's card, 1 to 200000; a tunnel takes two.")
     var cards: Int?
 
+    @Option(
+        help: """
+            The busiest tunnels send so many times as often as others, 1 to 64; which ones \
+            these are changes every few seconds.
+            """)
+    var skew: UInt64?
+
     #if RULE_BREAKS
         @Option(
             name: .customLong("break"),
@@ -159,6 +167,9 @@ struct SimulateCommand: ParsableCommand {
         }
         if let heartbeat, !Self.heartbeatRange.contains(heartbeat.nanoseconds) {
             throw ValidationError("--heartbeat must be from 1ms to 1s")
+        }
+        if let skew, !Self.skewRange.contains(skew) {
+            throw ValidationError("--skew must be from 1 to 64")
         }
         if trace != nil, seeds > 1 { throw ValidationError("--trace is for one seed") }
         if trace == "-", json {
@@ -237,6 +248,7 @@ struct SimulateCommand: ParsableCommand {
         }
         if let backups { options.backups = backups.count }
         if let table { options.tableHoldsOwn = table == .withOwn }
+        if let skew { options.makeUneven(skew) }
         #if RULE_BREAKS
             options.rules.broken = broken
         #endif
@@ -273,6 +285,7 @@ struct SimulateCommand: ParsableCommand {
         if let cards { words += ["--cards", "\(cards)"] }
         if let backups { words += ["--backups", backups.defaultValueDescription] }
         if let table { words += ["--table", table.rawValue] }
+        if let skew { words += ["--skew", "\(skew)"] }
         #if RULE_BREAKS
             if let broken { words += ["--break", broken.rawValue] }
         #endif

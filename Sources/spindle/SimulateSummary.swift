@@ -16,6 +16,7 @@ struct SimulateSummary {
     private var unowned: UInt64 = 0
     /// nil: in some run packets may be lost.
     private var lost: UInt64? = 0
+    private var loadMoves: UInt64 = 0
     private var violations = 0
     private var drops = DropCounters()
     private var outages: [UInt64] = []
@@ -34,6 +35,7 @@ struct SimulateSummary {
         accepted += outcome.figures.received
         unowned += outcome.figures.unowned
         lost = outcome.figures.lost.flatMap { run in lost.map { $0 + run } }
+        loadMoves += outcome.figures.loadMoves
         violations += outcome.failures.count
         drops += outcome.figures.drops
         outages += outcome.figures.tunnelOutages
@@ -57,6 +59,7 @@ struct SimulateSummary {
         for (reason, count) in drops.nonzero {
             table.add("dropped: \(reason.name)", "\(count)")
         }
+        table.add("identifiers moved by load", "\(loadMoves)")
         table.add("tunnels", "\(waits.tunnels)")
         if waits.tunnels > 0 {
             table.add("longest outage, median", milliseconds(waits.median))
@@ -130,6 +133,7 @@ struct SimulateReport: Codable {
         let exposed: UInt64
         let established: Int
         let reallocations: Int
+        let loadMoves: UInt64
         let dropped: [String: UInt64]
         /// nil: the run stopped before its end.
         let outages: Waits?
@@ -232,6 +236,7 @@ extension SimulateReport.Run {
         exposed = figures.exposed
         established = figures.established
         reallocations = figures.reallocations
+        loadMoves = figures.loadMoves
         dropped = Dictionary(
             uniqueKeysWithValues: figures.drops.nonzero.map { ($0.reason.name, $0.count) })
         let waits = OutageSummary(figures.tunnelOutages)

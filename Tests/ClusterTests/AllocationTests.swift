@@ -166,19 +166,22 @@ private func nodes(_ numbers: some Sequence<UInt16>) -> [NodeID] { numbers.map {
     // What would fool us: a generation that wraps to 0 looks new and repeats every nonce.
     @Test func generationsRunOutLoudly() throws {
         var generations = Array(repeating: 1 as UInt16, count: 16)
-        generations[3] = .max - 1
+        generations[3] = .max - 2
         let first = try Allocation(
             epoch: 70_000, nodes: nodes(1...2), owners: Array(repeating: NodeID(1), count: 16),
             generations: generations)
         let identifier = DistributionIdentifier(3)
         let last = try first.moving(identifier, to: NodeID(2))
-        #expect(last.generation(of: identifier) == .max)
+        #expect(last.generation(of: identifier) == Allocation.lastGeneration)
+        #expect(!last.isSpent(identifier) && !last.mayMove(identifier))
         #expect(throws: ClusterError.generationExhausted(identifier)) {
             try last.moving(identifier, to: NodeID(1))
         }
-        #expect(throws: ClusterError.generationExhausted(identifier)) {
-            try last.removing(NodeID(2))
-        }
+        // A crash asks nobody: the identifier is used up, and does not begin again.
+        let spent = try last.removing(NodeID(2))
+        #expect(spent.isSpent(identifier))
+        let again = try spent.adding(NodeID(3)).removing(NodeID(1))
+        #expect(again.generation(of: identifier) == .max)
         // The others can still move.
         #expect(try last.moving(DistributionIdentifier(4), to: NodeID(2)).epoch == 70_002)
     }

@@ -132,24 +132,22 @@ private func ids(_ count: Int) -> [DistributionIdentifier] {
         #expect(after.allocation.owner(of: identifier) == other)
     }
 
-    // A drain keeps its counts and its set of moves; only who takes what changes.
-    @Test func plansPreferBackupsWithoutMovingMore() throws {
+    // A drain moves the same identifiers, each to one of its backups.
+    @Test func drainsGiveToBackups() throws {
         let before = try record(1...5)
-        let target = try before.allocation.rebalanced(weights: [NodeID(2): 0])
-        let plain = try before.planning(target)
-        let near = try before.planning(target, backups: 2)
-        var (backed, plainly) = (0, 0)
-        for identifier in ids(256) {
-            let place = Int(identifier.value)
-            #expect((plain.successors[place] == nil) == (near.successors[place] == nil))
-            let backups = before.backups(of: identifier, count: 2)
-            if let node = near.successors[place], backups.contains(node) { backed += 1 }
-            if let node = plain.successors[place], backups.contains(node) { plainly += 1 }
+        let load = ClusterLoad(identifierCount: 256, weights: [NodeID(2): 0])
+        var balancing = LoadBalancing()
+        balancing.movesMaximum = 256
+        let plain = BalancePlan(before, load, balancing, grounds: [])
+        let near = BalancePlan(before, load, balancing, grounds: [], backups: 2)
+        #expect(
+            Set(plain.moves.map(\.identifier.value)) == Set(near.moves.map(\.identifier.value)))
+        #expect(near.moves.count > 40)
+        for move in near.moves {
+            #expect(before.backups(of: move.identifier, count: 2).contains(move.to))
         }
-        for node in before.allocation.nodes {
-            #expect(
-                plain.successors.count { $0 == node } == near.successors.count { $0 == node })
-        }
-        #expect(backed > plainly + 10 && backed > 40)
+        // And still as evenly as that allows.
+        let counts = [1, 3, 4, 5].map { node in near.moves.count { $0.to == NodeID(node) } }
+        #expect((counts.min() ?? 0) > 5)
     }
 }

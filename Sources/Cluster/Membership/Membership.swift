@@ -243,6 +243,19 @@ public struct Membership: Sendable {
         return until
     }
 
+    /// True when no lower member can decide, as far as this node knows: what may be decided by any
+    /// one of them is left to the lowest that hears the others, serves, and reaches the store.
+    public func isLowest(nowNanoseconds now: UInt64) -> Bool {
+        let suspects = suspects(nowNanoseconds: now)
+        return !members.contains { member in
+            guard member < node, !suspects.contains(member),
+                let flags = link(to: member)?.last?.flags
+            else { return false }
+            return flags.contains(.serving) && flags.contains(.tableComplete)
+                && !flags.contains(.storeAway)
+        }
+    }
+
     /// The place of this node among the members it does not suspect: who is first decides, the
     /// others wait a little longer each.
     public func rank(nowNanoseconds now: UInt64) -> Int {

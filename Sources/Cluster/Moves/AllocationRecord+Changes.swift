@@ -10,33 +10,54 @@ extension AllocationRecord {
                 after: allocation, nodes: allocation.nodes, owners: allocation.owners, renewed: []))
     }
 
-    /// Takes dead nodes out (606): their identifiers, and no others, go to the survivors.
-    /// `mayHaveOverrun` tells of which of them numbers beyond the lease may have been used. Where
-    /// not every node holds every entry (`backups`), they go to those that do.
+    /// Takes dead nodes out (606), however many in one step: their identifiers, and no others, go
+    /// to the survivors, so that these have load as even as can be; to survivors of weight 0 only
+    /// if there are no others. `load` nil: identifiers count alike. Where not every node holds every
+    /// entry (`backups`), they go to those that do, if any is left.
+    /// `mayHaveOverrun` tells of which of them numbers beyond the lease may have been used.
+    ///
+    /// Throws ``ClusterError/nodeUnknown(_:)`` for one that is no member, or
+    /// ``ClusterError/noNodes`` when none is left.
     public func removing(
-        _ dead: [NodeID], backups: Int? = nil, mayHaveOverrun: (NodeID) -> Bool, rules: Rules
+        _ dead: [NodeID], load: ClusterLoad? = nil, backups: Int? = nil,
+        mayHaveOverrun: (NodeID) -> Bool, rules: Rules
     ) throws(ClusterError) -> AllocationRecord {
-        var next = allocation
-        for node in dead { next = try next.removing(node) }
-        // One step for the cluster, however many died.
-        var owners =
-            backups.map { ownersWithBackups(replacing: dead, among: next.nodes, backups: $0) }
-            ?? next.owners
+        for node in dead where !allocation.nodes.contains(node) { throw .nodeUnknown(node) }
+        let survivors = allocation.nodes.filter { !dead.contains($0) }
+        guard !survivors.isEmpty else { throw .noNodes }
         let lost = allocation.allIdentifiers.filter { dead.contains(allocation.owner(of: $0)) }
-        for identifier in lost {
-            // Who was getting ready for it anyway has it loaded.
-            if let successor = successors[Int(identifier.value)], !dead.contains(successor) {
-                owners[Int(identifier.value)] = successor
-            }
-        }
         var record = try following(
             Allocation(
-                after: allocation, nodes: next.nodes, owners: owners,
+                after: allocation, nodes: survivors,
+                owners: inherited(lost, from: dead, load, backups),
                 renewed: rules.hold(.generationRaised) ? lost : []))
         for identifier in lost where rules.hold(.overrunRespected) {
             if mayHaveOverrun(allocation.owner(of: identifier)) { record.markOverrun(identifier) }
         }
         return record
+    }
+
+    /// The owners after a removal.
+    private func inherited(
+        _ lost: [DistributionIdentifier], from dead: [NodeID], _ load: ClusterLoad?,
+        _ backups: Int?
+    ) -> [NodeID] {
+        var owners = allocation.owners
+        var orphans: [Int] = []
+        for identifier in lost {
+            let place = Int(identifier.value)
+            // Who was getting ready for it anyway has it loaded.
+            if let successor = successors[place], !dead.contains(successor) {
+                owners[place] = successor
+            } else {
+                orphans.append(place)
+            }
+        }
+        let shares = NodeShares(
+            self, load ?? ClusterLoad(identifierCount: owners.count), LoadBalancing(), gone: dead,
+            backups: backups)
+        for (place, heir) in shares.spread(orphans) { owners[place] = shares.nodes[heir] }
+        return owners
     }
 
     /// Begins new ownerships of all that a restarted node owns: it no longer knows which numbers
@@ -48,33 +69,6 @@ extension AllocationRecord {
             record.successors[Int(identifier.value)] = nil
         }
         return record
-    }
-
-    /// Takes a node in (607), and names it successor of its share.
-    public func adding(_ node: NodeID) throws(ClusterError) -> AllocationRecord {
-        let target = try allocation.adding(node)
-        var record = try following(
-            Allocation(
-                after: allocation, nodes: target.nodes, owners: allocation.owners, renewed: []))
-        record.plan(target.owners)
-        return record
-    }
-
-    /// Names successors so that every identifier comes to its owner in `target` (605). The owners
-    /// in `target` must be members. With `backups`, only what moves and how many of it come to a
-    /// node are those of `target`: each goes to one of its backups, as far as that is possible.
-    public func planning(
-        _ target: Allocation, backups: Int? = nil
-    ) throws(ClusterError) -> AllocationRecord {
-        var record = try refreshed()
-        record.plan(backups.map { ownersNearBackups(target, backups: $0) } ?? target.owners)
-        return record
-    }
-
-    private mutating func plan(_ owners: [NodeID]) {
-        for (place, owner) in owners.enumerated() {
-            successors[place] = owner == allocation.owners[place] ? nil : owner
-        }
     }
 
     /// Completes planned moves: `node` becomes the owner of what it was successor of.

@@ -264,6 +264,12 @@ extension Simulation {
         case .recordRefused(let key, let reason):
             note { "node \(nodes[number].id): \(key) refused: \(reason)" }
             figures.recordsRefused += 1
+        case .generationsLow(let identifier, let left):
+            note {
+                "node \(nodes[number].id): identifier \(identifier) has \(left) generations left"
+            }
+        case .generationsSpent(let identifier, let cleared):
+            fail("identifier \(identifier) is used up, and \(cleared) tunnels with it")
         case .tableRefused(let spi, let reason):
             fail("node \(nodes[number].id): no room for SPI \(spi) in the table: \(reason)")
         }

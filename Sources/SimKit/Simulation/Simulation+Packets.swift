@@ -18,8 +18,9 @@ extension Simulation {
             sendFromPeer(tunnel)
             sendFromServer(tunnel)
         }
-        let jitter = trafficRandom.below(options.packetInterval / 4 + 1)
-        queue.push(at: now + options.packetInterval - jitter, .traffic(tunnel: tunnel))
+        let interval = packetInterval(of: tunnel)
+        let jitter = trafficRandom.below(interval / 4 + 1)
+        queue.push(at: now + interval - jitter, .traffic(tunnel: tunnel))
     }
 
     private func sendFromPeer(_ tunnel: Int) {

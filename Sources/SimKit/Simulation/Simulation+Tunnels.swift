@@ -77,7 +77,7 @@ extension Simulation {
         guard !tunnels[tunnel].isTrafficPlanned else { return }
         tunnels[tunnel].isTrafficPlanned = true
         checker.outages.begin(tunnel: tunnel, at: now)
-        let first = trafficRandom.below(options.packetInterval)
+        let first = trafficRandom.below(packetInterval(of: tunnel))
         queue.push(at: now + first, .traffic(tunnel: tunnel))
     }
 

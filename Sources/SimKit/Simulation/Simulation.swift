@@ -70,6 +70,7 @@ public final class Simulation {
     var nodeRandom: SimulationRandom
     var trafficRandom: SimulationRandom
     let lifeRandom: SimulationRandom
+    let loadRandom: SimulationRandom
     /// From node to node, by sender · count + receiver.
     var links: [LinkModel] = []
     var linkBases: [LinkModel] = []
@@ -115,6 +116,7 @@ public final class Simulation {
         nodeRandom = random.fork(2)
         trafficRandom = random.fork(3)
         lifeRandom = random.fork(7)
+        loadRandom = random.fork(8)
         faults =
             options.faults
             ?? FaultPlan.draw(
@@ -196,7 +198,7 @@ public final class Simulation {
     /// Runs to the end, or to the first violation.
     public func run() {
         while violations.isEmpty, let (time, event) = queue.pop() {
-            if time > end { break }
+            if time > end, !isMoving || time > end + Self.settledNanoseconds { break }
             now = time
             events += 1
             handle(event)
@@ -273,6 +275,7 @@ public final class Simulation {
         configuration.leaseSizing = options.leaseSizing
         configuration.backups = options.backups
         configuration.tableHoldsOwn = options.tableHoldsOwn
+        configuration.balancing = options.balancing
         configuration.rules = options.rules
         let random = nodeRandom.fork(UInt64(number) << 32 | UInt64(node.lives))
         do {

@@ -48,6 +48,8 @@ public struct SimulationFigures: Sendable {
     public internal(set) var reallocations = 0
     /// What the cards held, and what moving tunnels cost.
     public internal(set) var cards = CardFigures()
+    /// Identifiers that were moved from one node to another because of load.
+    public var loadMoves: UInt64 { counters.loadMoves }
     /// Datagrams on the HA link, and their octets.
     public internal(set) var datagrams: UInt64 = 0
     /// Octets of these.
