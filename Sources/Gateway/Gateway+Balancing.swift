@@ -7,7 +7,7 @@ import Wire
 extension Gateway {
     // MARK: What an operator may want
 
-    /// Moves identifiers until the load is even, as soon as this node may decide: without the
+    /// Moves identifiers until the load is even, whichever node otherwise decides: without the
     /// wait and the threshold that keep moves from following every swing. What is far above the
     /// others and can't be divided stays where it is.
     public mutating func rebalance(nowNanoseconds now: UInt64) {

@@ -91,7 +91,7 @@ extension Gateway {
         if membership.wantsNewEpoch(nowNanoseconds: now) { return try? record.refreshed() }
         guard now < plane.servingUntil, !record.isMoving else { return nil }
         if let next = wish(on: record) { return next }
-        guard membership.isLowest(nowNanoseconds: now) else { return nil }
+        guard balance.isDemanded || membership.isLowest(nowNanoseconds: now) else { return nil }
         return stewardship(on: record, now)
     }
 
