@@ -106,7 +106,8 @@ public final class InProcessCluster {
     private let verdict: UnsafeMutableBufferPointer<PacketVerdict> = .allocate(capacity: 1)
 
     /// `nodes` nodes, numbered from 1, like `template` but for the number and what makes them run
-    /// on the cluster's clock: timing, lease sizes, and tunnels that wait rather than be refused when a card is full.
+    /// on the cluster's clock: timing, lease sizes, and tunnels that wait rather than be refused
+    /// when a card is full.
     public init(
         nodes: Int, template: GatewayConfiguration, library: CryptoLibrary
     ) throws(InProcessClusterError) {

@@ -155,6 +155,7 @@ private let two = NodeID(2)
         var alive: [TwoWay] = []
         var used: [SPI: Set<UInt32>] = [:]
         var seen: [(packet: [UInt8], spi: SPI)] = []
+        var accepted = 0
         var next: UInt32 = 0
         var allocation = try Allocation(nodes: [one], identifierCount: 16)
         for _ in 0..<1500 {
@@ -183,7 +184,9 @@ private let two = NodeID(2)
             case 9...13:
                 guard let tunnel = alive.randomElement(using: &random) else { continue }
                 let packet = try tunnel.packet()
-                if node.receive([packet]) == [.delivered] { seen.append((packet, tunnel.spi)) }
+                guard node.receive([packet]) == [.delivered] else { continue }
+                seen.append((packet, tunnel.spi))
+                accepted += 1
             case 14:
                 guard let old = seen.randomElement(using: &random) else { continue }
                 #expect(node.receive([old.packet]) != [.delivered])
@@ -198,7 +201,7 @@ private let two = NodeID(2)
             }
             #expect(node.gateway.sessionFault() == nil)
         }
-        #expect(node.gateway.counters.hostPackets > 50 && seen.count > 50)
+        #expect(node.gateway.counters.hostPackets > 50 && accepted > 50)
         node.gateway.inject(.bounded(more: 0, untilNanoseconds: 0))
         for tunnel in alive {
             if try !node.serves(tunnel) { #expect(try node.serves(tunnel)) }

@@ -255,8 +255,9 @@ extension Simulation {
         case .reallocated(let report):
             note {
                 "node \(report.node): epoch \(report.epoch), gained \(report.gained), lost "
-                    + "\(report.lost), loaded \(report.loaded), updated \(report.updated), in host memory "
-                    + "\(report.hosted), refused \(report.refused), cleared \(report.cleared)"
+                    + "\(report.lost), loaded \(report.loaded), updated \(report.updated), "
+                    + "in host memory \(report.hosted), refused \(report.refused), "
+                    + "cleared \(report.cleared)"
             }
             figures.reallocations += 1
             figures.cards.add(report)
