@@ -78,7 +78,7 @@ private struct Holder {
         #expect(wanted.count == 16, "of two nodes with one backup each has everything")
         #expect(holder.table == spis.sorted())
         // And back again, by planned moves: what is not held any more leaves, keys too.
-        holder.node.take(try next.adding(three))
+        holder.node.take(try next.adding(three, ClusterLoad(identifierCount: 16), .byCount))
         let owners = record.allocation.owners
         let back = AllocationRecord(
             try Allocation(
