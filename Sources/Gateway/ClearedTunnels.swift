@@ -1,9 +1,9 @@
-// SPIs that were cleared a moment ago. A request that was sent before may still arrive, and must not
-// bring old keys back to life: their numbers would begin anew.
+// SPIs that were cleared a moment ago. A request that was sent before may still arrive, and must
+// not bring old keys back to life: their numbers would begin anew.
 
 import Wire
 
-/// What was cleared, by whatever node, for as long as a request may be on its way.
+/// What was cleared, for as long as a request may be on its way.
 struct ClearedTunnels {
     /// Longer than a foreign entry is told again and links may hold it.
     static let memoryNanoseconds: UInt64 = 30_000_000_000

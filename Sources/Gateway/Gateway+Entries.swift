@@ -64,8 +64,9 @@ extension Gateway {
             return ("the store is away, so the tunnel could be lost: try again", .refused)
         }
         entries.cleared.forget(now)
+        entries.clearedHere.forget(now)
         guard !entries.cleared.contains(spi) else {
-            return ("its SPI was in use a moment ago: choose another", .duplicate)
+            return ("its SPI was in use within the last 30 s: choose another, or wait", .duplicate)
         }
         if plane.roles[Int(identifier.value)] == .loading { _ = plane.load(identifier, now) }
         // An association whose numbers are used up begins at 2^64, which is 0.
@@ -249,7 +250,7 @@ extension Gateway {
         guard !entries.clearing.contains(where: { $0.spi == spi }) else { return }
         let identifier = tunnel.identifier
         // Cleared here while a request to store it was under way, which came last.
-        if entries.cleared.contains(spi), plane.owns(identifier) {
+        if entries.clearedHere.contains(spi), plane.owns(identifier) {
             entries.clearing.append(
                 PendingClearing(
                     spi: spi, identifier: identifier, revision: pair.modRevision, triedAt: 0))
@@ -327,6 +328,7 @@ extension Gateway {
         let revision = plane.book.storedRevision(entry)
         drop(entry, now)
         entries.cleared.note(spi, now)
+        entries.clearedHere.note(spi, now)
         entries.adding.removeAll { $0.spi == spi }
         if configuration.rules.hold(.clearingTold) {
             entries.clearing.append(

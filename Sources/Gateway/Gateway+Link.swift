@@ -50,8 +50,9 @@ extension Gateway {
     /// A node whose decision, or a former life's, may come true yet can't promise to decide
     /// nothing.
     private func mayPromise(_ now: UInt64) -> Bool {
-        client.isPromising(nowNanoseconds: now) && decision == nil && !membership.isSilent
-            && unresolvedEpoch != membership.epoch
+        guard client.isPromising(nowNanoseconds: now) else { return false }
+        if !configuration.rules.hold(.promiseKept) { return true }
+        return decision == nil && !membership.isSilent && unresolvedEpoch != membership.epoch
     }
 
     /// How far the owner has come: believed of the owner only, and of one to come whose record has

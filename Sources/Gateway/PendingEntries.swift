@@ -42,5 +42,8 @@ struct PendingEntries {
     var foreign: [ForeignRequest] = []
     var clearing: [PendingClearing] = []
     var lastForeign: UInt64 = 0
+    /// By whatever node.
     var cleared = ClearedTunnels()
+    /// By this one.
+    var clearedHere = ClearedTunnels()
 }

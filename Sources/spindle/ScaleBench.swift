@@ -13,8 +13,8 @@ struct BenchScaleCommand: ParsableCommand {
             First a cluster of --nodes real nodes with --sample tunnels and without packets, in \
             virtual time: founding, a second of quiet, one more node that joins. Then a single \
             node that reads all --tunnels from the store, as a member that restarts, and loads \
-            its share: memory is what the process grows by. The store's copy and the peers take more \
-            than the node.
+            its share: memory is what the process grows by. The store's copy and the peers take \
+            more than the node.
             """)
 
     @Option(help: "Nodes, 2 to 128.")

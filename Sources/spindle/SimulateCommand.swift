@@ -228,7 +228,11 @@ struct SimulateCommand: ParsableCommand {
             options.cardCapacity = max(options.cardCapacity, tunnels * 2 + 64)
         }
         if let cards { options.cardCapacity = cards }
-        if let faults { options.kinds = faults.kinds }
+        if let faults {
+            options.kinds = faults.kinds
+            // Where nothing goes wrong, nothing is to be seen but what was asked for.
+            if faults.kinds.isEmpty { options.churns = false }
+        }
         if let policy, policy != options.policy {
             options.policy = policy
             options.leaseSizing = sizing(for: policy, like: options.leaseSizing)

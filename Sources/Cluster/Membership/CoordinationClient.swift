@@ -247,6 +247,7 @@ public struct CoordinationClient: Sendable {
             isComplete = true
         case (.watch, .failed(.compacted(let oldest))) where !rules.hold(.resynchronised):
             revision = max(revision, oldest - 1)
+            isComplete = true
             retryAt = 0
         case (.watch, .failed(.compacted)):
             // What was missed is gone: only everything will do.

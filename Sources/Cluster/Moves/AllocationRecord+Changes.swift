@@ -12,8 +12,8 @@ extension AllocationRecord {
 
     /// Takes dead nodes out (606), however many in one step: their identifiers, and no others, go
     /// to the survivors, so that these have load as even as can be; to survivors of weight 0 only
-    /// if there are no others. `load` nil: identifiers count alike. Where not every node holds every
-    /// entry (`backups`), they go to those that do, if any is left.
+    /// if there are no others. `load` nil: identifiers count alike. Where not every node holds
+    /// every entry (`backups`), they go to those that do, if any is left.
     /// `mayHaveOverrun` tells of which of them numbers beyond the lease may have been used.
     ///
     /// Throws ``ClusterError/nodeUnknown(_:)`` for one that is no member, or

@@ -1,5 +1,5 @@
-// The lives of the tunnels: peers set them up, before anything goes wrong or in the middle of it, and
-// some take them down again.
+// The lives of the tunnels: peers set them up, before anything goes wrong or in the middle of it,
+// and some take them down again.
 
 import Cluster
 import ESP
