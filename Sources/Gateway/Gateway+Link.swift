@@ -14,6 +14,7 @@ extension Gateway {
         switch message {
         case .heartbeat(let heartbeat):
             membership.note(heartbeat, from: peer, nowNanoseconds: now)
+            answerHeartbeat(of: peer, now)
         case .checkpoints(let checkpoints):
             take(checkpoints, from: peer)
         case .foreignEntry(let entry):
@@ -33,6 +34,19 @@ extension Gateway {
 
     mutating func sendHeartbeats(_ now: UInt64) {
         guard membership.isHeartbeatDue(nowNanoseconds: now) else { return }
+        let heartbeats = membership.heartbeats(
+            revision: client.revision, flags: heartbeatFlags(now), nowNanoseconds: now)
+        for (peer, heartbeat) in heartbeats { tell(.heartbeat(heartbeat), to: peer) }
+    }
+
+    private mutating func answerHeartbeat(of peer: NodeID, _ now: UInt64) {
+        guard membership.isAnswerDue(to: peer, nowNanoseconds: now) else { return }
+        let answer = membership.answer(
+            to: peer, revision: client.revision, flags: heartbeatFlags(now), nowNanoseconds: now)
+        if let answer { tell(.heartbeat(answer), to: peer) }
+    }
+
+    private mutating func heartbeatFlags(_ now: UInt64) -> Heartbeat.Flags {
         var flags: Heartbeat.Flags = []
         if mayPromise(now) {
             flags.insert(.storeAway)
@@ -42,9 +56,7 @@ extension Gateway {
         if client.isComplete { flags.insert(.tableComplete) }
         if now < plane.servingUntil { flags.insert(.serving) }
         if weights[node] == 0 { flags.insert(.draining) }
-        let heartbeats = membership.heartbeats(
-            revision: client.revision, flags: flags, nowNanoseconds: now)
-        for (peer, heartbeat) in heartbeats { tell(.heartbeat(heartbeat), to: peer) }
+        return flags
     }
 
     /// A node whose decision, or a former life's, may come true yet can't promise to decide

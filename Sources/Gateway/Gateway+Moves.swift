@@ -159,10 +159,26 @@ extension Gateway {
         guard moves.incoming[place].partsSeen.insert(handover.part).inserted else { return }
         for state in handover.states
         where distribution.identifier(of: state.spi) == handover.identifier {
-            plane.apply(state)
-            if plane.table.find(state.spi) != nil { moves.incoming[place].named.insert(state.spi) }
+            if plane.table.find(state.spi) == nil {
+                moves.incoming[place].early.append(state)
+            } else {
+                plane.apply(state)
+                moves.incoming[place].named.insert(state.spi)
+            }
         }
         moves.incoming[place].digests += handover.sentDigests
+    }
+
+    /// The tunnels of a complete handover whose exact state is known. Those that were set up just
+    /// before have come from the store by now, as the record that ends the move came after them.
+    mutating func takeNamed(of identifier: DistributionIdentifier) -> Set<SPI> {
+        let place = Int(identifier.value)
+        for state in moves.incoming[place].early where plane.table.find(state.spi) != nil {
+            plane.apply(state)
+            moves.incoming[place].named.insert(state.spi)
+        }
+        moves.incoming[place].early = []
+        return moves.incoming[place].named
     }
 
     /// Ends the holding of packets: the owner handles them, anyone else lets them go.

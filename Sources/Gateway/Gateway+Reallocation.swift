@@ -119,7 +119,7 @@ extension Gateway {
             plane.roles[place] = .awaiting
             contents.beginnings[place] = isRenewed && !isHandedOver ? .exact : .byLease
         } else if isHandedOver || isRenewed {
-            let named = isHandedOver ? moves.incoming[place].named : nil
+            let named = isHandedOver ? takeNamed(of: identifier) : nil
             beginExactly(identifier, named: named, &report, now)
             release(identifier, isOwner: true, now)
         } else {

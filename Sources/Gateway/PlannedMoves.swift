@@ -32,6 +32,8 @@ struct PlannedMoves {
         var parts: UInt16 = 0
         var partsSeen: Set<UInt16> = []
         var digests: [UInt64] = []
+        /// Of tunnels that the store has not told of yet.
+        var early: [TunnelState] = []
         /// Tunnels whose exact state has come.
         var named: Set<SPI> = []
 

@@ -129,6 +129,22 @@ import Testing
         #expect(simulation.figures.counters.held > 0)
     }
 
+    /// Votes come back in time though the way there and back is as long as an interval.
+    @Test(arguments: [2, 3]) func shortHeartbeatsServeWithoutAGap(_ nodes: Int) throws {
+        for seed in 1...4 as ClosedRange<UInt64> {
+            let simulation = try run(nodes: nodes, seconds: 2) {
+                $0.seed = seed
+                $0.startSpread = 2 * Self.milliseconds
+                $0.timing.heartbeatNanoseconds = 2 * Self.milliseconds
+                $0.packetInterval = Self.milliseconds
+                $0.linkDelay = Self.milliseconds
+                $0.jitter = 100_000
+            }
+            #expect(simulation.figures.drops.total == 0)
+            #expect(simulation.figures.delivered > 20_000)
+        }
+    }
+
     /// A successor that has loaded sessions for a move which is called off, and then crashes.
     @Test func aMoveThatIsCalledOffLeavesNoStaleSession() throws {
         let simulation = try run(

@@ -50,6 +50,11 @@ public struct ClusterTiming: Hashable, Sendable {
     /// the sign of life was sent.
     public var sessionNanoseconds: UInt64 { shortened(UInt64(sessionSeconds) * 1_000_000_000) }
 
+    /// At short intervals the way to a peer and back counts for much: there a heartbeat is answered
+    /// at once, not with the next one that is due. Else a node would stop serving whenever its
+    /// peers' heartbeats are out of step with its own.
+    public var answersAtOnce: Bool { heartbeatNanoseconds <= 5_000_000 }
+
     private func shortened(_ duration: UInt64) -> UInt64 {
         // (1 - r) / (1 + r) > 1 - 2r; the margin is rounded up.
         duration - (duration * 2 * rateTolerancePartsPerMillion + 999_999) / 1_000_000

@@ -99,21 +99,52 @@ public struct Membership: Sendable {
         toldSuspects = Array(
             suspects(nowNanoseconds: now).prefix(Heartbeat.suspectsMaximum))
         return links.indices.map { place in
-            links[place].expireHealth(timing, now)
-            let peer = links[place].node
-            // Told to any peer is told: the decision may be anyone's. A stranger's counts nowhere.
-            let isTold =
-                toldSuspects.contains(peer) && members.contains(peer) && members.contains(node)
-            let numbers = links[place].next(
-                vouches: mayVouch(for: links[place], now),
-                promises: flags.contains(.storeAway), suspectedIn: isTold ? epoch : nil, now)
-            return (
-                peer,
-                Heartbeat(
-                    number: numbers.number, echo: numbers.echo, grant: numbers.grant, epoch: epoch,
-                    revision: revision, flags: flags, suspects: toldSuspects)
-            )
+            let heartbeat = heartbeat(
+                place, suspects: toldSuspects, revision: revision, flags: flags, now)
+            return (links[place].node, heartbeat)
         }
+    }
+
+    /// The answer to a heartbeat that has just come, where the timing asks for one; nil: the next
+    /// heartbeat that is due will do. At most one in half an interval, so that answers to answers
+    /// come to an end.
+    public mutating func answer(
+        to peer: NodeID, revision: UInt64, flags: Heartbeat.Flags, nowNanoseconds now: UInt64
+    ) -> Heartbeat? {
+        guard isAnswerDue(to: peer, nowNanoseconds: now),
+            let place = links.firstIndex(where: { $0.node == peer })
+        else { return nil }
+        // New suspicions are for heartbeats to all.
+        let suspects = suspects(nowNanoseconds: now).filter { toldSuspects.contains($0) }
+        if members.contains(node) {
+            for other in links.indices
+            where suspects.contains(links[other].node) && members.contains(links[other].node) {
+                links[other].noteSuspicionTold(in: epoch)
+            }
+        }
+        links[place].noteAnswer(now)
+        return heartbeat(place, suspects: suspects, revision: revision, flags: flags, now)
+    }
+
+    /// True when a heartbeat of this peer is to be answered before the next one is due.
+    public func isAnswerDue(to peer: NodeID, nowNanoseconds now: UInt64) -> Bool {
+        guard timing.answersAtOnce, let link = link(to: peer) else { return false }
+        return now >= link.answeredAt + timing.heartbeatNanoseconds / 2
+    }
+
+    private mutating func heartbeat(
+        _ place: Int, suspects: [NodeID], revision: UInt64, flags: Heartbeat.Flags, _ now: UInt64
+    ) -> Heartbeat {
+        links[place].expireHealth(timing, now)
+        let peer = links[place].node
+        // Told to any peer is told: the decision may be anyone's. A stranger's counts nowhere.
+        let isTold = suspects.contains(peer) && members.contains(peer) && members.contains(node)
+        let numbers = links[place].next(
+            vouches: mayVouch(for: links[place], now),
+            promises: flags.contains(.storeAway), suspectedIn: isTold ? epoch : nil, now)
+        return Heartbeat(
+            number: numbers.number, echo: numbers.echo, grant: numbers.grant, epoch: epoch,
+            revision: revision, flags: flags, suspects: suspects)
     }
 
     /// Neither votes nor suspects.

@@ -14,6 +14,8 @@ public struct PeerLink: Sendable {
     public let node: NodeID
     /// The last number sent to it; 0: none.
     public private(set) var numberSent: UInt64 = 0
+    /// When a heartbeat of its was last answered out of turn.
+    public private(set) var answeredAt: UInt64 = 0
     private var timesSent: [UInt64]
     /// The highest number received from it; 0: none.
     public private(set) var numberHeard: UInt64 = 0
@@ -93,6 +95,11 @@ public struct PeerLink: Sendable {
         guard let healthySince, isTwoWay(timing, now) else { return false }
         return now - healthySince >= timing.healthyNanoseconds
     }
+
+    mutating func noteAnswer(_ now: UInt64) { answeredAt = now }
+
+    /// Others were told that this node suspects the peer.
+    mutating func noteSuspicionTold(in epoch: UInt64) { suspicionEpoch = epoch }
 
     mutating func expireHealth(_ timing: ClusterTiming, _ now: UInt64) {
         if !isTwoWay(timing, now) { healthySince = nil }
