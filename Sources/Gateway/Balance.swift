@@ -18,10 +18,12 @@ struct Balance {
     var movedAt: UInt64?
     /// The last plan was cut off, or an operator wants balance.
     var isDemanded = false
-    /// What an operator wants moved, and where.
-    var wishes: [(identifier: DistributionIdentifier, node: NodeID)] = []
+    /// What an operator wants moved, and where, until it is there.
+    var wishes: [(identifier: DistributionIdentifier, node: NodeID, tries: Int)] = []
     /// Identifiers that move because of load in the record that was proposed last.
     var proposedForLoad = 0
+    /// What that record, once it is in force, makes of `isDemanded`; nil: nothing.
+    var proposedDemand: Bool?
 
     init(identifierCount: Int) {
         loads = SmoothedLoads(identifierCount: identifierCount)

@@ -8,21 +8,25 @@ struct ClearedTunnels {
     /// Longer than a foreign entry is told again and links may hold it.
     static let memoryNanoseconds: UInt64 = 30_000_000_000
 
-    private var known: Set<SPI> = []
+    /// When each was cleared last.
+    private var times: [SPI: UInt64] = [:]
     /// In order of time; those before `first` are forgotten.
     private var queue: [(spi: SPI, at: UInt64)] = []
     private var first = 0
 
     mutating func note(_ spi: SPI, _ now: UInt64) {
         forget(now)
-        if known.insert(spi).inserted { queue.append((spi, now)) }
+        times[spi] = now
+        queue.append((spi, now))
     }
 
-    func contains(_ spi: SPI) -> Bool { known.contains(spi) }
+    func contains(_ spi: SPI, _ now: UInt64) -> Bool {
+        times[spi].map { now < $0 + Self.memoryNanoseconds } ?? false
+    }
 
-    mutating func forget(_ now: UInt64) {
+    private mutating func forget(_ now: UInt64) {
         while first < queue.count, now >= queue[first].at + Self.memoryNanoseconds {
-            known.remove(queue[first].spi)
+            if times[queue[first].spi] == queue[first].at { times[queue[first].spi] = nil }
             first += 1
         }
         if first > 1024, first * 2 > queue.count {

@@ -95,23 +95,27 @@ extension DataPlane {
                 book.expose(entry, through: start.receivedPerhaps, packets: before.packets)
             }
         }
+        // Nothing is used before the entry is in the store, which says from where.
+        let isStored = book.isStored(entry)
+        let sendLimit = isStored ? start.sendLimit : sentThrough
+        let receiveLimit = isStored ? start.receiveLimit : receivedThrough
         let closes = rules.hold(.windowClosed)
         // An exact window stays open for what is still on its way.
         let edge = isExact ? 0 : receivedThrough
         table.updateStates { associations in
             if closes {
                 associations.resumeReceiving(
-                    closedUpTo: edge, limit: start.receiveLimit, of: entry)
+                    closedUpTo: edge, limit: receiveLimit, of: entry)
             } else {
                 associations.setLimit(.max, of: entry)
             }
             if let outbound {
                 associations.resumeSending(
-                    after: sentThrough, limit: start.sendLimit, of: outbound)
+                    after: sentThrough, limit: sendLimit, of: outbound)
             }
         }
         book.take(
-            entry, sendLimit: start.sendLimit, receiveLimit: start.receiveLimit,
+            entry, sendLimit: sendLimit, receiveLimit: receiveLimit,
             sent: sentThrough, received: receivedThrough, packets: before.packets)
     }
 

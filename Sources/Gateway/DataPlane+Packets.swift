@@ -215,7 +215,7 @@ extension DataPlane {
         let identifier = DistributionIdentifier(
             table.status(of: entry).distributionIdentifier)
         if let verdict = admit(identifier, packet, isOuter: false, now) { return verdict }
-        if isRecording[Int(identifier.value)] {
+        if isRecording[Int(identifier.value)], !isRecordFull {
             digests.append((identifier, packetDigest(packet.packet)))
         }
         packet.slot = entry.index

@@ -206,19 +206,23 @@ extension DataPlane {
         if cardContents == .allTunnels { findMissing() }
         guard !waiting.isEmpty else { return 0 }
         var opened = 0
-        for entry in waiting.takeAll() where table.associations.isCurrent(entry) {
-            let identifier = table.status(of: entry).distributionIdentifier
-            guard belongsOnCard(DistributionIdentifier(identifier)), !isOnCard(entry) else {
+        // The first for which there is no room ends it: this is done after every clearing.
+        while let entry = waiting.longest {
+            guard table.associations.isCurrent(entry), isToMove(entry) else {
+                waiting.removeLongest()
                 continue
             }
             let needed = table.outbound(of: entry) == nil ? 1 : 2
-            guard card.count + needed <= card.capacity, moveToCard(entry, now) else {
-                waiting.append(entry)
-                continue
-            }
+            guard card.count + needed <= card.capacity, moveToCard(entry, now) else { break }
+            waiting.removeLongest()
             opened += 1
         }
         return opened
+    }
+
+    private borrowing func isToMove(_ entry: AssociationHandle) -> Bool {
+        let identifier = table.status(of: entry).distributionIdentifier
+        return belongsOnCard(DistributionIdentifier(identifier)) && !isOnCard(entry)
     }
 
     /// Every tunnel belongs on the card: those that it lost wait, too.

@@ -74,6 +74,9 @@ struct DataPlane: ~Copyable {
     /// By identifier: digests of sent packets are recorded for a successor.
     var isRecording: [Bool]
     var digests: [(identifier: DistributionIdentifier, digest: UInt64)] = []
+    /// More than a handover can tell: nothing is handed over before the moves have begun anew.
+    var isRecordFull: Bool { digests.count >= Self.digestsMaximum }
+    static let digestsMaximum = 1 << 20
 
     let batch: UnsafeMutableBufferPointer<PacketDescriptor>
     /// Where each packet of the batch came from.

@@ -28,7 +28,7 @@ extension Gateway {
         guard let record else { throw .nodeUnknown(node) }
         _ = try record.planning(identifier, to: node)
         balance.wishes.removeAll { $0.identifier == identifier }
-        balance.wishes.append((identifier, node))
+        balance.wishes.append((identifier, node, 0))
         pump(now)
     }
 
@@ -83,15 +83,23 @@ extension Gateway {
 
     // MARK: Deciding (605)
 
+    /// Other members may decide at the same moment, and a successor may not answer.
+    private static var wishTries: Int { 8 }
+
     /// What an operator wants moved.
     mutating func wish(on record: AllocationRecord) -> AllocationRecord? {
-        while !balance.wishes.isEmpty {
-            let wish = balance.wishes.removeFirst()
+        while let wish = balance.wishes.first {
             balance.proposedForLoad = 0
-            // What has become impossible since it was asked for is forgotten.
+            balance.proposedDemand = nil
+            // What is done, has become impossible, or fails again and again is forgotten.
             guard record.allocation.owners[Int(wish.identifier.value)] != wish.node,
+                wish.tries < Self.wishTries,
                 let next = try? record.planning(wish.identifier, to: wish.node)
-            else { continue }
+            else {
+                balance.wishes.removeFirst()
+                continue
+            }
+            balance.wishes[0].tries += 1
             return next
         }
         return nil
@@ -104,6 +112,7 @@ extension Gateway {
         // The rest of its share follows.
         if planned >= configuration.balancing.movesMaximum { balance.isDemanded = true }
         balance.proposedForLoad = 0
+        balance.proposedDemand = nil
         return next
     }
 
@@ -126,8 +135,7 @@ extension Gateway {
             return nil
         }
         guard let next = try? record.planning(plan) else { return nil }
-        balance.isDemanded = !plan.isWhole
-        balance.imbalancedSince = nil
+        balance.proposedDemand = !plan.isWhole
         balance.proposedForLoad = plan.movesForLoad
         return next
     }
@@ -155,8 +163,15 @@ extension Gateway {
             balance.ownedSince[place] = now
             warn(DistributionIdentifier(UInt16(place)), next.allocation)
         }
-        if next == proposed { plane.counters.loadMoves += UInt64(balance.proposedForLoad) }
+        if next == proposed {
+            plane.counters.loadMoves += UInt64(balance.proposedForLoad)
+            if let demand = balance.proposedDemand {
+                balance.isDemanded = demand
+                balance.imbalancedSince = nil
+            }
+        }
         balance.proposedForLoad = 0
+        balance.proposedDemand = nil
     }
 
     // MARK: The end of generations

@@ -88,6 +88,9 @@ extension Gateway {
         }
         let overdue = moves.overdue(configuration.timing, now)
         if !overdue.isEmpty { return try? record.cancelling(overdue) }
+        let unanswered = moves.unanswered(
+            configuration.timing, isAll: plane.isRecordFull, now)
+        if !unanswered.isEmpty { return try? record.givingUp(unanswered) }
         if membership.wantsNewEpoch(nowNanoseconds: now) { return try? record.refreshed() }
         guard now < plane.servingUntil, !record.isMoving else { return nil }
         if let next = wish(on: record) { return next }

@@ -63,9 +63,7 @@ extension Gateway {
         guard !client.isAway(nowNanoseconds: now) else {
             return ("the store is away, so the tunnel could be lost: try again", .refused)
         }
-        entries.cleared.forget(now)
-        entries.clearedHere.forget(now)
-        guard !entries.cleared.contains(spi) else {
+        guard !entries.cleared.contains(spi, now) else {
             return ("its SPI was in use within the last 30 s: choose another, or wait", .duplicate)
         }
         if plane.roles[Int(identifier.value)] == .loading { _ = plane.load(identifier, now) }
@@ -129,6 +127,7 @@ extension Gateway {
 
     /// Sends what has no request under way, and gives up what nobody waits for any more.
     mutating func retryEntries(_ now: UInt64) {
+        giveUpLateEntries(now)
         for place in entries.adding.indices
         where entries.adding[place].request == nil
             && now >= entries.adding[place].triedAt + Self.retryNanoseconds
@@ -140,6 +139,7 @@ extension Gateway {
             && now >= entries.clearing[place].triedAt + Self.retryNanoseconds
         {
             entries.clearing[place].triedAt = now
+            entries.clearing[place].tried = entries.clearing[place].revision
             let key = StoreKey.entry(
                 entries.clearing[place].identifier, entries.clearing[place].spi)
             entries.clearing[place].request = client.submit(
@@ -164,6 +164,28 @@ extension Gateway {
             refuse(late.spi, "the owner of its identifier does not answer: try again")
         }
         entries.foreign.removeAll { now >= $0.beganAt + Self.patienceNanoseconds }
+    }
+
+    /// Refuses tunnels that can't be brought into the store. A request may come true yet: then the
+    /// entry is cleared again.
+    private mutating func giveUpLateEntries(_ now: UInt64) {
+        let late = entries.adding.filter {
+            $0.request == nil && now >= $0.beganAt + Self.patienceNanoseconds
+        }
+        for pending in late {
+            entries.adding.removeAll { $0.spi == pending.spi }
+            if let entry = plane.table.find(pending.spi) { drop(entry, now) }
+            entries.cleared.note(pending.spi, now)
+            entries.clearedHere.note(pending.spi, now)
+            entries.clearing.append(
+                PendingClearing(
+                    spi: pending.spi, identifier: pending.identifier, revision: 0, triedAt: 0))
+            if let origin = pending.origin {
+                answer(origin, .refused)
+            } else {
+                refuse(pending.spi, "the store does not take its entry: try again")
+            }
+        }
     }
 
     private mutating func putEntry(at place: Int, _ now: UInt64) {
@@ -206,6 +228,11 @@ extension Gateway {
             entries.clearing[place].request = nil
             switch reply {
             case .committed, .conflict:
+                // A request to store it came first, and the watch was faster than this answer.
+                guard entries.clearing[place].revision <= entries.clearing[place].tried else {
+                    entries.clearing[place].triedAt = 0
+                    return
+                }
                 let cleared = entries.clearing.remove(at: place)
                 contents.noteGone(
                     cleared.spi, of: cleared.identifier, through: cleared.revision)
@@ -247,10 +274,15 @@ extension Gateway {
             drop(entry, now)
         }
         // Cleared here, and the store has not heard of it yet.
-        guard !entries.clearing.contains(where: { $0.spi == spi }) else { return }
+        if let place = entries.clearing.firstIndex(where: { $0.spi == spi }) {
+            entries.clearing[place].revision = pair.modRevision
+            return
+        }
         let identifier = tunnel.identifier
         // Cleared here while a request to store it was under way, which came last.
-        if entries.clearedHere.contains(spi), plane.owns(identifier) {
+        if entries.clearedHere.contains(spi, now),
+            record?.allocation.owner(of: identifier) == node
+        {
             entries.clearing.append(
                 PendingClearing(
                     spi: spi, identifier: identifier, revision: pair.modRevision, triedAt: 0))

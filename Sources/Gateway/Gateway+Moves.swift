@@ -22,7 +22,7 @@ extension Gateway {
         let place = Int(identifier.value)
         if successor != nil {
             guard moves.outgoing[place] == .idle else { return }
-            moves.set(place, .offered)
+            moves.offer(place, now)
             plane.isRecording[place] = true
             // What this node has sent already may reach the successor a little later.
             let time = now + configuration.timing.holdNanoseconds
@@ -75,7 +75,7 @@ extension Gateway {
             if isOffered, isTelling {
                 offers.append((successor, .init(identifier: identifier, generation: generation)))
             } else if moves.mayLetGo(place, configuration.timing, now), !publishing.isOverrunning,
-                !client.isPromising(nowNanoseconds: now)
+                !client.isPromising(nowNanoseconds: now), !plane.isRecordFull
             {
                 // Numbers beyond the lease are in nobody's book: they are published first. And
                 // without the store, nobody could relieve this node, nor it go on.
@@ -124,7 +124,8 @@ extension Gateway {
         let place = Int(move.identifier.value)
         guard let record, place < record.successors.count, record.successors[place] == peer,
             record.allocation.generation(of: move.identifier) == move.generation,
-            moves.outgoing[place] == .offered, plane.roles[place] != .awaiting
+            // What this node has not begun itself it can't hand over.
+            moves.outgoing[place] == .offered, plane.roles[place] == .owned
         else { return }
         moves.set(place, .ready(now))
     }

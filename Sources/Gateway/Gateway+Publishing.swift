@@ -109,6 +109,11 @@ extension Gateway {
         let peers = membership.links.map(\.node).filter {
             link.knows($0) && isHolder($0, of: identifier)
         }
+        guard !peers.isEmpty else {
+            // Who comes later is told then.
+            plane.isDirty[place] = !membership.links.isEmpty
+            return
+        }
         let messages = Checkpoints.split(
             identifier: identifier, generation: plane.generations[place], states: states)
         let bytes = (messages.count * 80 + states.count * 20) * peers.count

@@ -44,7 +44,9 @@ extension Gateway {
             let status = plane.table.status(of: entry)
             // What a read has shown since is newer.
             let through = contents.readThrough[Int(status.distributionIdentifier)]
-            if !stored.contains(status.spi), through <= client.revision { drop(entry, now) }
+            guard !stored.contains(status.spi), through <= client.revision else { continue }
+            entries.cleared.note(status.spi, now)
+            drop(entry, now)
         }
         for key in memberKeys.keys where !present.contains(key.node) {
             memberKeys.noteMissing(key.node, now)

@@ -70,15 +70,14 @@ public struct Gateway: ~Copyable {
 
     /// A node that owns nothing yet, and asks the store at once.
     ///
-    /// Precondition: cards that hold all tunnels go with tables that hold everything.
+    /// Preconditions: cards that hold all tunnels go with tables that hold everything; at least one
+    /// backup; per cent of balancing up to 150, its times up to a day.
     public init(
         _ configuration: GatewayConfiguration, library: CryptoLibrary,
         secret: borrowing ClusterSecret, random: consuming any RandomNumberGenerator & Sendable,
         nowNanoseconds now: UInt64
     ) throws(CryptoError) {
-        precondition(
-            configuration.cardContents == .ownTunnels
-                || (configuration.backups == nil && configuration.tableHoldsOwn))
+        configuration.check()
         var random = random
         let incarnation = random.next() | 1
         let seal = try RecordSeal(secret)

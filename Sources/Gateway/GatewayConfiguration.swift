@@ -62,6 +62,22 @@ public struct GatewayConfiguration: Sendable {
         case serveFromHost = "host"
     }
 
+    /// Traps on what can't work: better when a node starts than when it first decides.
+    func check() {
+        precondition(cardContents == .ownTunnels || (backups == nil && tableHoldsOwn))
+        if let backups { precondition(backups >= 1, "no backup is no cluster") }
+        let percents = [
+            balancing.startPercent, balancing.aimPercent, balancing.marginPercent,
+        ]
+        precondition(percents.allSatisfy { $0 <= 150 } && balancing.movesMaximum >= 1)
+        let day: UInt64 = 86_400_000_000_000
+        let times = [
+            balancing.reportNanoseconds, balancing.persistenceNanoseconds,
+            balancing.intervalNanoseconds,
+        ]
+        precondition(times.allSatisfy { $0 <= day } && balancing.reportsMissed <= 1000)
+    }
+
     /// A node with the default sizes.
     public init(node: NodeID, distribution: Distribution) {
         self.node = node

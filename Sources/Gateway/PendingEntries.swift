@@ -30,8 +30,10 @@ struct ForeignRequest {
 struct PendingClearing {
     let spi: SPI
     let identifier: DistributionIdentifier
-    /// The store's revision of its entry.
-    let revision: UInt64
+    /// The store's revision of its entry, as far as it is known.
+    var revision: UInt64
+    /// The one that the request is for.
+    var tried: UInt64 = 0
     var request: UInt64?
     var triedAt: UInt64
 }

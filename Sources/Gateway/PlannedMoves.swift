@@ -44,6 +44,8 @@ struct PlannedMoves {
     private(set) var outgoing: [Outgoing]
     /// How many of them are not idle.
     private var outgoingCount = 0
+    /// By identifier: since when it has been offered.
+    private var offeredAt: [UInt64]
     /// By identifier.
     var incoming: [Incoming]
     /// By identifier: what was handed over, to be told again.
@@ -53,8 +55,14 @@ struct PlannedMoves {
 
     init(identifierCount: Int) {
         outgoing = Array(repeating: .idle, count: identifierCount)
+        offeredAt = Array(repeating: 0, count: identifierCount)
         incoming = Array(repeating: Incoming(), count: identifierCount)
         handovers = Array(repeating: [], count: identifierCount)
+    }
+
+    mutating func offer(_ place: Int, _ now: UInt64) {
+        offeredAt[place] = now
+        set(place, .offered)
     }
 
     mutating func set(_ place: Int, _ move: Outgoing) {
@@ -106,6 +114,22 @@ struct PlannedMoves {
             guard case .frozen(let since) = outgoing[place],
                 now >= since + timing.reliefNanoseconds
             else { return nil }
+            return DistributionIdentifier(UInt16(place))
+        }
+    }
+
+    /// Identifiers whose successors are not ready in time: they may not hear this node, or wait for
+    /// the store. `isAll`: no more can be recorded, so none may wait any longer.
+    func unanswered(
+        _ timing: ClusterTiming, isAll: Bool, _ now: UInt64
+    ) -> [DistributionIdentifier] {
+        guard outgoingCount > 0 else { return [] }
+        return outgoing.indices.compactMap { place in
+            switch outgoing[place] {
+            case .idle, .frozen: return nil
+            case .offered, .ready: break
+            }
+            guard isAll || now >= offeredAt[place] + timing.offerNanoseconds else { return nil }
             return DistributionIdentifier(UInt16(place))
         }
     }

@@ -6,9 +6,23 @@ import ESP
 /// which they came.
 struct WaitingTunnels {
     private var order: [AssociationHandle] = []
+    /// Those before it have been taken out.
+    private var first = 0
     private var members: Set<AssociationHandle> = []
 
-    var isEmpty: Bool { order.isEmpty }
+    var isEmpty: Bool { first == order.count }
+
+    /// The one that has waited longest.
+    var longest: AssociationHandle? { isEmpty ? nil : order[first] }
+
+    mutating func removeLongest() {
+        members.remove(order[first])
+        first += 1
+        if first > 64, first * 2 > order.count {
+            order.removeFirst(first)
+            first = 0
+        }
+    }
 
     mutating func append(_ tunnel: AssociationHandle) {
         if members.insert(tunnel).inserted { order.append(tunnel) }
@@ -17,15 +31,8 @@ struct WaitingTunnels {
     mutating func remove(_ tunnels: [AssociationHandle]) {
         let leaving = Set(tunnels)
         members.subtract(leaving)
+        order.removeFirst(first)
+        first = 0
         order.removeAll(where: leaving.contains)
-    }
-
-    /// Takes all of them out, in order.
-    mutating func takeAll() -> [AssociationHandle] {
-        defer {
-            order.removeAll(keepingCapacity: true)
-            members.removeAll(keepingCapacity: true)
-        }
-        return order
     }
 }

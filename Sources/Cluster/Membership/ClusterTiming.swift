@@ -36,6 +36,10 @@ public struct ClusterTiming: Hashable, Sendable {
     /// An owner that let go and was not relieved after this takes its tunnels back.
     public var reliefNanoseconds: UInt64 = 100_000_000
 
+    /// A planned move is given up when its successor is not ready after this: the two may not hear
+    /// each other.
+    public var offerNanoseconds: UInt64 = 2_000_000_000
+
     /// The default times.
     public init() {}
 

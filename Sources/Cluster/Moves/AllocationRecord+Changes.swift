@@ -88,6 +88,15 @@ extension AllocationRecord {
         return record
     }
 
+    /// Gives planned moves up whose owners have not let go: ownerships stay as they are.
+    public func givingUp(
+        _ identifiers: [DistributionIdentifier]
+    ) throws(ClusterError) -> AllocationRecord {
+        var record = try refreshed()
+        for identifier in identifiers { record.successors[Int(identifier.value)] = nil }
+        return record
+    }
+
     /// Gives planned moves up. An owner that had let go begins a new ownership.
     public func cancelling(
         _ identifiers: [DistributionIdentifier]
