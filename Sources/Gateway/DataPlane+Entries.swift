@@ -92,7 +92,7 @@ extension DataPlane {
             if policy == .strict {
                 receivedThrough = max(receivedThrough, start.receivedPerhaps)
             } else if start.receivedPerhaps > receivedThrough, rules.hold(.exposureCounted) {
-                book.expose(entry, through: start.receivedPerhaps, packets: before.packets)
+                book.expose(entry, through: start.receivedPerhaps)
             }
         }
         // Nothing is used before the entry is in the store, which says from where.
@@ -157,6 +157,7 @@ extension DataPlane {
             spi: received.spi, sent: sent?.sequence ?? 0, sentPackets: sent?.packets ?? 0,
             sentBytes: sent?.bytes ?? 0, received: received.sequence,
             receivedPackets: received.packets, receivedBytes: received.bytes,
+            exposedThrough: book.exposedThrough(entry),
             window: withWindow ? received.window : [])
     }
 

@@ -31,7 +31,7 @@ extension DataPlane {
             if let reason = mine[place].drop, reason.isOfCard {
                 let packet = UnsafeMutableBufferPointer(rebasing: mine[place...place])
                 if !receiveOnHost(packet, packetTime), reason == .unknownSPI {
-                    mine[place].drop = explainMiss(mine[place], packetTime)
+                    mine[place].drop = explainMiss(mine[place], now)
                 }
             }
             packets[index] = mine[place]
@@ -135,9 +135,12 @@ extension DataPlane {
         }
         let identifier = Int(distribution.identifier(of: location.spi).value)
         isDirty[identifier] = true
+        let received = table.status(of: entry).sequence
+        if packet.drop == nil, book.noteAccepted(entry, received: received, window: 4096) {
+            counters.exposed += 1
+        }
         if packet.drop == .leaseEnded {
-            book.noteMissed(
-                entry, low: location.sequence, received: table.status(of: entry).sequence)
+            book.noteMissed(entry, low: location.sequence, received: received)
         }
         packetCounts[identifier] &+= 1
         if packet.drop == .leaseEnded || isRunningLow(entry) { isLow[identifier] = true }
@@ -160,9 +163,9 @@ extension DataPlane {
     private func explain(_ refusal: CardError?) -> DropReason {
         switch refusal {
         // A duplicate: an earlier packet of the batch had it loaded.
-        case nil, .duplicateSPI, .keysWiped: .sessionLost
+        case nil, .duplicateSPI, .keysWiped, .staleHandle: .sessionLost
         case .stalled: .cardStalled
-        default: .cardFull
+        case .full, .tooManyProfiles: .cardFull
         }
     }
 
@@ -192,7 +195,7 @@ extension DataPlane {
                 if !sendOnHost(packet, tableSlot: tableSlot, packetTime),
                     reason == .sessionLost
                 {
-                    mine[place].drop = missedSession(tableSlot, packetTime)
+                    mine[place].drop = missedSession(tableSlot, now)
                 }
             }
             packets[index] = mine[place]

@@ -175,7 +175,6 @@ extension Gateway {
         for pending in late {
             entries.adding.removeAll { $0.spi == pending.spi }
             if let entry = plane.table.find(pending.spi) { drop(entry, now) }
-            entries.cleared.note(pending.spi, now)
             entries.clearedHere.note(pending.spi, now)
             entries.clearing.append(
                 PendingClearing(
@@ -219,7 +218,12 @@ extension Gateway {
     mutating func finishEntry(_ reply: CoordinationReply, _ request: UInt64, _ now: UInt64) {
         if let place = entries.adding.firstIndex(where: { $0.request == request }) {
             entries.adding[place].request = nil
-            entries.adding[place].triedAt = now
+            // Where moves follow each other, the next record may be here already.
+            if case .conflict = reply {
+                entries.adding[place].triedAt = 0
+            } else {
+                entries.adding[place].triedAt = now
+            }
             // Whether all cards have room shows in the order of the store, which the watch tells.
             if case .committed(let revision) = reply, configuration.cardContents == .ownTunnels {
                 noteStored(at: place, revision: revision)

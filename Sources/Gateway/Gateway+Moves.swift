@@ -5,14 +5,16 @@ import ESP
 import Wire
 
 extension Gateway {
-    /// Begins and ends moves as the record in force says.
-    mutating func updateMoves(_ now: UInt64) {
+    /// Begins and ends moves as the record in force says. `isNext`: no record before it was missed.
+    /// Else a move may have ended and begun again meanwhile, and its owner has recorded nothing of
+    /// what was held before.
+    mutating func updateMoves(isNext: Bool, _ now: UInt64) {
         guard let record else { return }
         for (place, successor) in record.successors.enumerated() {
             let identifier = DistributionIdentifier(UInt16(place))
             let isOwner = record.allocation.owner(of: identifier) == node && !isStale[place]
             if isOwner { updateOutgoing(identifier, to: successor, now) }
-            if successor != node { giveUpIncoming(identifier, isOwner: isOwner, now) }
+            if successor != node || !isNext { giveUpIncoming(identifier, isOwner: isOwner, now) }
         }
     }
 
@@ -163,11 +165,18 @@ extension Gateway {
             if plane.table.find(state.spi) == nil {
                 moves.incoming[place].early.append(state)
             } else {
-                plane.apply(state)
+                applyExactly(state)
                 moves.incoming[place].named.insert(state.spi)
             }
         }
         moves.incoming[place].digests += handover.sentDigests
+    }
+
+    /// What may be a replay at the old owner may be one at the new owner.
+    private mutating func applyExactly(_ state: TunnelState) {
+        plane.apply(state)
+        guard state.exposedThrough != 0, let entry = plane.table.find(state.spi) else { return }
+        plane.book.expose(entry, through: state.exposedThrough)
     }
 
     /// The tunnels of a complete handover whose exact state is known. Those that were set up just
@@ -175,7 +184,7 @@ extension Gateway {
     mutating func takeNamed(of identifier: DistributionIdentifier) -> Set<SPI> {
         let place = Int(identifier.value)
         for state in moves.incoming[place].early where plane.table.find(state.spi) != nil {
-            plane.apply(state)
+            applyExactly(state)
             moves.incoming[place].named.insert(state.spi)
         }
         moves.incoming[place].early = []

@@ -81,8 +81,6 @@ extension Gateway {
         for entry in entries {
             let received = plane.table.status(of: entry)
             let sent = plane.table.outbound(of: entry).map { plane.table.status(of: $0).sequence }
-            plane.counters.exposed += plane.book.exposure(
-                of: entry, received: received.sequence, packets: received.packets, window: 4096)
             let isUrgent = plane.book.visit(
                 entry, sent: sent ?? 0, received: received.sequence, packets: received.packets,
                 elapsedNanoseconds: elapsed)

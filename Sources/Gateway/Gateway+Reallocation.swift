@@ -66,7 +66,7 @@ extension Gateway {
                 gain(identifier, from: before, &report, now)
             }
         }
-        updateMoves(now)
+        updateMoves(isNext: next.allocation.epoch == (before?.allocation.epoch ?? 0) + 1, now)
         // What was taken over exactly goes on at full speed, with little left to use; and what was
         // offered to the store on the condition of the record before is offered again.
         publishing.nextAttemptAt = 0

@@ -203,7 +203,7 @@ private func counter(_ datagram: [UInt8]) -> UInt64 { number(datagram[32..<40]) 
     private func states(_ count: Int, _ random: inout SeededGenerator) -> [TunnelState] {
         (0..<count).map { index in
             var numbers: [UInt64] = []
-            for _ in 0..<6 {
+            for _ in 0..<7 {
                 let shift = UInt64.random(in: 0..<64, using: &random)
                 numbers.append(random.next() >> shift)
             }
@@ -213,7 +213,7 @@ private func counter(_ datagram: [UInt8]) -> UInt64 { number(datagram[32..<40]) 
             return TunnelState(
                 spi: SPI(UInt32(index)), sent: numbers[0], sentPackets: numbers[1],
                 sentBytes: numbers[2], received: numbers[3], receivedPackets: numbers[4],
-                receivedBytes: numbers[5], window: window)
+                receivedBytes: numbers[5], exposedThrough: numbers[6], window: window)
         }
     }
 

@@ -63,13 +63,14 @@ private struct Fields: Decodable {
     struct State: Decodable {
         let spi: UInt32
         let sent, sentPackets, sentBytes, received, receivedPackets, receivedBytes: UInt64
+        let exposedThrough: UInt64
         let window: [UInt64]
 
         var value: TunnelState {
             TunnelState(
                 spi: SPI(spi), sent: sent, sentPackets: sentPackets, sentBytes: sentBytes,
                 received: received, receivedPackets: receivedPackets,
-                receivedBytes: receivedBytes, window: window)
+                receivedBytes: receivedBytes, exposedThrough: exposedThrough, window: window)
         }
     }
     struct Move: Decodable { let identifier, generation: UInt16 }

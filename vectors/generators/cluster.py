@@ -114,15 +114,17 @@ def heartbeat(number, echo=0, grant=0, epoch=0, revision=0, flags=0, suspects=()
     return 1, {**fields, "flags": flags, "suspects": list(suspects)}, body
 
 
-def state(spi, sent=0, sent_packets=0, sent_bytes=0, received=0, received_packets=0, received_bytes=0, window=()):
-    numbers = (sent, sent_packets, sent_bytes, received, received_packets, received_bytes)
-    names = ("sent", "sentPackets", "sentBytes", "received", "receivedPackets", "receivedBytes")
+def state(
+    spi, sent=0, sent_packets=0, sent_bytes=0, received=0, received_packets=0, received_bytes=0, exposed=0, window=()
+):
+    numbers = (sent, sent_packets, sent_bytes, received, received_packets, received_bytes, exposed)
+    names = ("sent", "sentPackets", "sentBytes", "received", "receivedPackets", "receivedBytes", "exposedThrough")
     octets = u32(spi) + b"".join(varint(n) for n in numbers) + u8(len(window)) + b"".join(u64(w) for w in window)
     return {"spi": spi, **dict(zip(names, numbers)), "window": list(window)}, octets
 
 
 def random_state(label, words=0):
-    numbers = [m.number(f"{label}/{i}", 0, 2 ** m.number(f"{label}/bits-{i}", 0, 64) - 1) for i in range(6)]
+    numbers = [m.number(f"{label}/{i}", 0, 2 ** m.number(f"{label}/bits-{i}", 0, 64) - 1) for i in range(7)]
     window = [m.number(f"{label}/word-{i}", 0, TOP) for i in range(words)]
     return state(m.number(label + "/spi", 256, 2**32 - 1), *numbers, window)
 
@@ -184,7 +186,7 @@ def messages():
         "checkpoints-none": checkpoints(0, 1, []),
         "checkpoints-zero": checkpoints(17, 3, [state(256)]),
         "checkpoints-varint-edges": checkpoints(
-            4095, 65535, [state(0xFFFFFFFF - i, *edges[i : i + 6]) for i in range(len(edges) - 5)]),
+            4095, 65535, [state(0xFFFFFFFF - i, *edges[i : i + 7]) for i in range(len(edges) - 6)]),
         "checkpoints-widest-window": checkpoints(5, 6, [random_state("cluster/wide", 128)]),
         "checkpoints-unordered": checkpoints(5, 6, [state(9000, 1), state(300, 2), state(9000, 3)]),
         "checkpoints-full": fill(lambda states: checkpoints(200, 9, states), many),

@@ -4,14 +4,15 @@
 internal import Wire
 
 extension TunnelState {
-    /// SPI, six numbers of one octet, no window.
-    private static let bytesMinimum = 11
+    /// SPI, seven numbers of one octet, no window.
+    private static let bytesMinimum = 12
 
     var encodedBytes: Int {
         var bytes = 5 + 8 * window.count
         bytes += OctetWriter.varintBytes(sent) + OctetWriter.varintBytes(sentPackets)
         bytes += OctetWriter.varintBytes(sentBytes) + OctetWriter.varintBytes(received)
         bytes += OctetWriter.varintBytes(receivedPackets) + OctetWriter.varintBytes(receivedBytes)
+        bytes += OctetWriter.varintBytes(exposedThrough)
         return bytes
     }
 
@@ -29,6 +30,7 @@ extension TunnelState {
         writer.varint(received)
         writer.varint(receivedPackets)
         writer.varint(receivedBytes)
+        writer.varint(exposedThrough)
         writer.uint8(UInt8(window.count))
         for word in window { writer.uint64(word) }
     }
@@ -48,6 +50,7 @@ extension TunnelState {
         received = try reader.varint()
         receivedPackets = try reader.varint()
         receivedBytes = try reader.varint()
+        exposedThrough = try reader.varint()
         let count = Int(try reader.uint8())
         guard count <= Self.windowWordsMaximum else { throw .range }
         window = try reader.list(count, bytesMinimum: 8) { reader throws(EncodingFault) in

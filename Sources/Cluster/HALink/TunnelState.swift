@@ -22,6 +22,9 @@ public struct TunnelState: Hashable, Sendable {
     public var receivedPackets: UInt64
     /// Their octets of ESP payload.
     public var receivedBytes: UInt64
+    /// Inbound numbers up to this may be replays, as an owner before this one may have accepted
+    /// them (`TakeoverPolicy.learn`); 0: none.
+    public var exposedThrough: UInt64
     /// The words of the replay window's ring, as the engine keeps them; empty: not told. At most
     /// ``windowWordsMaximum``.
     public var window: [UInt64]
@@ -30,7 +33,7 @@ public struct TunnelState: Hashable, Sendable {
     public init(
         spi: SPI, sent: UInt64 = 0, sentPackets: UInt64 = 0, sentBytes: UInt64 = 0,
         received: UInt64 = 0, receivedPackets: UInt64 = 0, receivedBytes: UInt64 = 0,
-        window: [UInt64] = []
+        exposedThrough: UInt64 = 0, window: [UInt64] = []
     ) {
         self.spi = spi
         self.sent = sent
@@ -39,6 +42,7 @@ public struct TunnelState: Hashable, Sendable {
         self.received = received
         self.receivedPackets = receivedPackets
         self.receivedBytes = receivedBytes
+        self.exposedThrough = exposedThrough
         self.window = window
     }
 }

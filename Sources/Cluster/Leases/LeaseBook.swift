@@ -56,7 +56,6 @@ public struct LeaseBook: Sendable {
         var receivedAtStart: UInt64 = 0
         /// Inbound numbers up to this may be replays; 0: none.
         var exposedThrough: UInt64 = 0
-        var packetsAtTakeover: UInt64 = 0
     }
 
     /// The sizes in force.
@@ -253,27 +252,35 @@ public struct LeaseBook: Sendable {
     // MARK: Exposure
 
     /// After a takeover by `learn`: numbers up to `through` may be replays.
-    public mutating func expose(
-        _ tunnel: AssociationHandle, through: UInt64, packets: UInt64
-    ) {
+    public mutating func expose(_ tunnel: AssociationHandle, through: UInt64) {
         let page = page(of: tunnel)
         entries[page].exposedThrough = through
-        entries[page].packetsAtTakeover = packets
     }
 
-    /// How many more packets were accepted that may have been replays: all those since the last
-    /// look, until the window has left the numbers in question behind.
-    public mutating func exposure(
-        of tunnel: AssociationHandle, received: UInt64, packets: UInt64, window: UInt64
-    ) -> UInt64 {
-        let page = page(of: tunnel)
-        guard entries[page].exposedThrough != 0 else { return 0 }
-        let count = packets - min(packets, entries[page].packetsAtTakeover)
-        entries[page].packetsAtTakeover = packets
+    /// Inbound numbers up to this may be replays; 0: none.
+    public func exposedThrough(_ tunnel: AssociationHandle) -> UInt64 {
+        self[tunnel].exposedThrough
+    }
+
+    /// A packet was accepted; true when it may have been a replay: until the window, `window`
+    /// numbers wide, has left the numbers in question behind.
+    @inline(__always)
+    public mutating func noteAccepted(
+        _ tunnel: AssociationHandle, received: UInt64, window: UInt64
+    ) -> Bool {
+        guard entries[Int(tunnel.index)].exposedThrough != 0 else { return false }
+        return noteExposed(tunnel, received, window)
+    }
+
+    @inline(never)
+    private mutating func noteExposed(
+        _ tunnel: AssociationHandle, _ received: UInt64, _ window: UInt64
+    ) -> Bool {
+        let page = Int(tunnel.index)
         if received >= entries[page].exposedThrough.addingClamped(window) {
             entries[page].exposedThrough = 0
         }
-        return count
+        return true
     }
 
     // MARK: Checkpoints

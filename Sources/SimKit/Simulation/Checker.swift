@@ -59,6 +59,7 @@ struct Checker {
                     + (label.isToPeer ? "at the peer" : "at the cluster"))
         } else {
             accepted += 1
+            simulation.note { "tunnel \(label.tunnel): packet \(label.serial) came out again" }
         }
     }
 }
