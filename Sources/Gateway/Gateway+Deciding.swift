@@ -28,7 +28,7 @@ extension Gateway {
 
     /// A node that told others it decides nothing keeps quiet until they can't count on it any
     /// more.
-    private func mayDecide(_ now: UInt64) -> Bool {
+    func mayDecide(_ now: UInt64) -> Bool {
         guard configuration.rules.hold(.promiseKept) else { return true }
         return !client.isPromising(nowNanoseconds: now)
             && now >= promisedAt + configuration.timing.detectionNanoseconds

@@ -106,7 +106,8 @@ extension Gateway {
         guard let record, place < record.successors.count, record.successors[place] == node,
             record.allocation.owner(of: move.identifier) == peer,
             record.allocation.generation(of: move.identifier) == move.generation,
-            client.isComplete,
+            // Who may not end the move must not let its owner begin to wait for that.
+            client.isComplete, mayDecide(now),
             contents.isHeld(move.identifier) || !configuration.rules.hold(.entriesRead)
         else { return }
         if !moves.incoming[place].isReady || moves.incoming[place].generation != move.generation {

@@ -328,8 +328,9 @@ public struct Gateway: ~Copyable {
     /// Whom it has told others to suspect, ascending.
     package var toldSuspects: [NodeID] { membership.toldSuspects }
 
-    /// True while a planned move is under way, by the record that this node knows.
-    package var isMoving: Bool { record?.isMoving ?? false }
+    /// True while a planned move is under way, by the record that this node knows, or entries or
+    /// keys are on their way from the store.
+    package var isMoving: Bool { (record?.isMoving ?? false) || !contents.isQuiet }
 
     /// Packets held now.
     package var heldCount: UInt64 { UInt64(plane.held.packets.count) }
