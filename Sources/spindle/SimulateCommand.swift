@@ -37,7 +37,7 @@ struct SimulateCommand: ParsableCommand {
 
     static let nodesRange = 1...62
     static let tunnelsMaximum = 100_000
-    static let cardsRange = 1...200_000
+    static let cardsRange = 2...200_000
     static let durationRange: ClosedRange<UInt64> = 5_000_000_000...3_600_000_000_000
     /// Of one seed: what is wrong in the end is wrong in many places.
     private static let failuresTold = 5
@@ -100,7 +100,7 @@ struct SimulateCommand: ParsableCommand {
             """)
     var whenFull: GatewayConfiguration.FullCardPolicy?
 
-    @Option(help: "Sessions that fit into each node's card, 1 to 200000; a tunnel takes two.")
+    @Option(help: "Sessions that fit into each node's card, 2 to 200000; a tunnel takes two.")
     var cards: Int?
 
     @Option(
@@ -156,7 +156,7 @@ struct SimulateCommand: ParsableCommand {
                     + "has everything")
         }
         if let cards, !Self.cardsRange.contains(cards) {
-            throw ValidationError("--cards must be from 1 to \(Self.cardsRange.upperBound)")
+            throw ValidationError("--cards must be from 2 to \(Self.cardsRange.upperBound)")
         }
         guard Self.durationRange.contains(duration.nanoseconds) else {
             throw ValidationError("--duration must be from 5s to 60min")
@@ -176,6 +176,9 @@ struct SimulateCommand: ParsableCommand {
             throw ValidationError("--trace - and --json would both write to standard output")
         }
         if trace == "" { throw ValidationError("--trace needs the name of a file, or -") }
+        if let trace, let report, isPage(trace, of: report) {
+            throw ValidationError("--trace and --report would write the same file")
+        }
         if report == "" { throw ValidationError("--report needs the name of a folder") }
     }
 

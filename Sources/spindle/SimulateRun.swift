@@ -150,6 +150,12 @@ final class SimulateTrace {
 }
 
 /// Makes a folder for a report, unless it is there and can be written to.
+/// True when a file is the page that a report in a folder writes.
+func isPage(_ file: String, of folder: String) -> Bool {
+    let page = URL(filePath: folder, directoryHint: .isDirectory).appending(path: "index.html")
+    return URL(filePath: file).standardizedFileURL.path == page.standardizedFileURL.path
+}
+
 func makeFolder(_ folder: String) throws {
     do {
         try FileManager.default.createDirectory(
@@ -161,6 +167,11 @@ func makeFolder(_ folder: String) throws {
     }
     guard access(folder, W_OK) == 0 else {
         throw CommandError("\(folder): \(String(cString: strerror(errno)))")
+    }
+    let page = URL(filePath: folder, directoryHint: .isDirectory).appending(path: "index.html").path
+    var directory: ObjCBool = false
+    if FileManager.default.fileExists(atPath: page, isDirectory: &directory), directory.boolValue {
+        throw CommandError("\(page): this is a folder, and the page would be there: remove it")
     }
 }
 

@@ -165,7 +165,7 @@ import Testing
             ["--heartbeat", "999us"], ["--heartbeat", "1001ms"], ["--heartbeat", "-1ms"],
             ["--faults", "crash,"], ["--faults", "meteor"], ["--faults", "restart"],
             ["--faults", ""], ["--faults", "all,none"], ["--policy", "lax"], ["--trace", ""],
-            ["--report", ""], ["--cards", "0"], ["--cards", "200001"], ["--mode", "one-table"],
+            ["--report", ""], ["--cards", "1"], ["--cards", "200001"], ["--mode", "one-table"],
             ["--when-full", "drop"], ["--backups", "0"], ["--backups", "63"],
             ["--backups", "few"], ["--table", "own"], ["--unheard-of"],
         ])
