@@ -128,15 +128,14 @@ struct ScaleBench {
             random: SimulationRandom(seed: seed))
     }
 
-    /// Every member owns its share, and serves.
+    /// Every member has been given its share of the load, and serves.
     private func isSettled(_ cluster: ControlCluster, members: Int) -> Bool {
         cluster.nodes.enumerated().allSatisfy { number, node in
             guard let node, let allocation = node.gateway.allocation,
                 allocation.nodes.count == members
             else { return false }
-            let own = allocation.identifiers(of: NodeID(UInt16(number + 1))).count
-            return own >= identifiers / members
-                && node.gateway.servingUntilNanoseconds > cluster.now
+            return !allocation.identifiers(of: NodeID(UInt16(number + 1))).isEmpty
+                && !node.gateway.isMoving && node.gateway.servingUntilNanoseconds > cluster.now
         }
     }
 

@@ -61,8 +61,8 @@ extension Simulation {
     // MARK: The segment that all nodes are on
 
     /// Shows a packet to every node, to each in a copy of its own.
-    func spread(_ slot: Int32, isOuter: Bool) {
-        pool.setWord(slot, 0)
+    func spread(_ slot: Int32, isOuter: Bool, isForged: Bool = false) {
+        pool.setWord(slot, isForged ? Self.forgedMark : 0)
         guard options.skew > 0 else {
             for number in nodes.indices {
                 if isOuter { showOuter(slot, to: number) } else { showInner(slot, to: number) }
@@ -84,6 +84,7 @@ extension Simulation {
 
     /// What no node handled was sent while its tunnel had no owner.
     private func finishPacket(_ slot: Int32) {
+        // Nobody waits for what an attacker sends.
         if pool.word(slot) == 0 { checker.unowned += 1 }
     }
 
@@ -95,6 +96,8 @@ extension Simulation {
 
     /// In a packet's word: some node holds it. Below stands how many nodes handled it.
     private static let heldMark: UInt64 = 1 << 32
+    /// In a packet's word: an attacker sent it.
+    private static let forgedMark: UInt64 = 1 << 33
 
     private func noteHeld(_ slot: Int32) {
         checker.held += 1
@@ -246,6 +249,6 @@ extension Simulation {
         (pool.base(slot) + offset).copyMemory(from: octets, byteCount: octets.count)
         pool.place(slot, offset: offset, length: octets.count)
         figures.replayed += 1
-        spread(slot, isOuter: true)
+        spread(slot, isOuter: true, isForged: true)
     }
 }
