@@ -71,7 +71,8 @@ public struct Gateway: ~Copyable {
     /// A node that owns nothing yet, and asks the store at once.
     ///
     /// Preconditions: cards that hold all tunnels go with tables that hold everything; at least one
-    /// backup; per cent of balancing up to 150, its times up to a day.
+    /// backup; per cent of balancing up to 150, its times up to a
+    /// day between reports, and to 400 days.
     public init(
         _ configuration: GatewayConfiguration, library: CryptoLibrary,
         secret: borrowing ClusterSecret, random: consuming any RandomNumberGenerator & Sendable,

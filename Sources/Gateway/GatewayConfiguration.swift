@@ -70,12 +70,11 @@ public struct GatewayConfiguration: Sendable {
             balancing.startPercent, balancing.aimPercent, balancing.marginPercent,
         ]
         precondition(percents.allSatisfy { $0 <= 150 } && balancing.movesMaximum >= 1)
+        // So that no sum of times overflows.
         let day: UInt64 = 86_400_000_000_000
-        let times = [
-            balancing.reportNanoseconds, balancing.persistenceNanoseconds,
-            balancing.intervalNanoseconds,
-        ]
-        precondition(times.allSatisfy { $0 <= day } && balancing.reportsMissed <= 1000)
+        precondition(balancing.reportNanoseconds <= day && balancing.reportsMissed <= 1000)
+        precondition(
+            max(balancing.persistenceNanoseconds, balancing.intervalNanoseconds) <= 400 * day)
     }
 
     /// A node with the default sizes.
