@@ -18,9 +18,9 @@ struct ReplayReport: Encodable {
         var associations: Int
         var cardPeak: Int
         /// Sessions in host memory at the end.
-        var hostAssociations: Int
+        var hostAssociations: Int?
         /// ESP packets handled from host memory.
-        var hostPackets: UInt64
+        var hostPackets: UInt64?
     }
 
     struct Association: Encodable {
@@ -45,8 +45,9 @@ struct ReplayReport: Encodable {
             let gained: Int
             let lost: Int
             let loaded: Int
-            let updated: Int
-            let hosted: Int
+            /// nil: there were none.
+            let updated: Int?
+            let hosted: Int?
             let refused: Int
             let cleared: Int
         }
@@ -142,9 +143,9 @@ extension ReplayReport {
         }
         let rekeys = nodes.filter { $0.softLifetimes > 0 }
             .map { "  node \($0.id): \($0.softLifetimes) packets beyond a soft lifetime" }
-        let hosts = nodes.filter { $0.hostPackets > 0 || $0.hostAssociations > 0 }.map {
-            "  node \($0.id): \($0.hostAssociations) SAs in host memory, which handled "
-                + "\($0.hostPackets) packets"
+        let hosts = nodes.filter { $0.hostPackets != nil || $0.hostAssociations != nil }.map {
+            "  node \($0.id): \($0.hostAssociations ?? 0) SAs in host memory, which handled "
+                + "\($0.hostPackets ?? 0) packets"
         }
         return ["Nodes"] + table.lines() + rekeys + hosts
     }
@@ -176,8 +177,9 @@ extension ReplayReport {
                 "\(share.id)", "\(share.gained)", "\(share.lost)", "\(share.loaded)",
                 "\(share.refused)", "\(share.cleared)")
         }
-        let elsewhere = entry.nodes.filter { $0.updated > 0 || $0.hosted > 0 }.map {
-            "  node \($0.id): \($0.updated) updated on the card, \($0.hosted) into host memory"
+        let elsewhere = entry.nodes.filter { $0.updated != nil || $0.hosted != nil }.map {
+            "  node \($0.id): \($0.updated ?? 0) updated on the card, \($0.hosted ?? 0) into host "
+                + "memory"
         }
         let verb = entry.cause == "fail" ? "died" : "joined"
         return [

@@ -215,7 +215,8 @@ final class ReplaySession {
                 nodes: summary.reports.map { share in
                     ReplayReport.ReallocationEntry.Share(
                         id: Int(share.node.value), gained: share.gained, lost: share.lost,
-                        loaded: share.loaded, updated: share.updated, hosted: share.hosted,
+                        loaded: share.loaded, updated: share.updated == 0 ? nil : share.updated,
+                        hosted: share.hosted == 0 ? nil : share.hosted,
                         refused: share.refused, cleared: share.cleared)
                 }))
     }
@@ -237,12 +238,15 @@ final class ReplaySession {
                 ?? ReplayReport.Node(
                     id: id, alive: false, identifiers: 0, packets: 0, delivered: 0, dropped: [:],
                     ike: 0, softLifetimes: 0, associations: 0, cardPeak: 0,
-                    hostAssociations: 0, hostPackets: 0)
+                    hostAssociations: nil, hostPackets: nil)
             row.alive = summary.isAlive
             row.identifiers = summary.isAlive ? summary.identifiers : 0
             row.associations = summary.isAlive ? summary.sessions : 0
-            row.hostAssociations = summary.isAlive ? summary.hostSessions : 0
-            row.hostPackets += counters.hostPackets
+            let hosted = summary.isAlive ? summary.hostSessions : 0
+            row.hostAssociations = hosted == 0 ? nil : hosted
+            if counters.hostPackets > 0 {
+                row.hostPackets = (row.hostPackets ?? 0) + counters.hostPackets
+            }
             row.packets += counters.delivered + counters.drops.total
             row.delivered += counters.delivered
             for (reason, count) in counters.drops.nonzero {

@@ -23,8 +23,8 @@ struct Report: Decodable {
         let softLifetimes: Int
         let associations: Int
         let cardPeak: Int
-        let hostAssociations: Int
-        let hostPackets: Int
+        let hostAssociations: Int?
+        let hostPackets: Int?
     }
 
     struct Association: Decodable {
@@ -48,8 +48,8 @@ struct Report: Decodable {
             let gained: Int
             let lost: Int
             let loaded: Int
-            let updated: Int
-            let hosted: Int
+            let updated: Int?
+            let hosted: Int?
             let refused: Int
             let cleared: Int
         }
@@ -175,8 +175,10 @@ extension Report {
             let moved = Set(entry.moves.map(\.identifier))
             #expect(moved.count == entry.moves.count, run)
             let entries = associations.count { moved.contains($0.identifier) }
-            let taken = entry.nodes.map { $0.loaded + $0.updated + $0.hosted + $0.refused }
-                .reduce(0, +)
+            let taken = entry.nodes.map {
+                $0.loaded + ($0.updated ?? 0) + ($0.hosted ?? 0) + $0.refused
+            }
+            .reduce(0, +)
             // A card that a loss made room in may load more.
             #expect(leaves ? taken == entries : taken >= entries, run)
         }
