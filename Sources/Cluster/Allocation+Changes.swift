@@ -1,7 +1,8 @@
-// The changes of an allocation: load (patent Fig. 6A, 605), node down (606), node up or new (607).
+// The changes of an allocation: node down (patent Fig. 6A, 606), node up or new (607), and single
+// moves; what load moves (605) is planned in Moves/BalancePlan.
 //
-// Those that shift load share one scheme: decide how many identifiers each node shall own, then
-// let every node above its number give up its highest ones.
+// Nodes go and come by one scheme: decide how many identifiers each node shall own, then let every
+// node above its number give up its highest ones.
 
 extension Allocation {
     /// Takes a node out, as it is dead or shall rest: its identifiers, and no others, go to the
@@ -62,33 +63,6 @@ extension Allocation {
         guard nodes.contains(node) else { throw .nodeUnknown(node) }
         return try Allocation(
             after: self, nodes: nodes, owners: owners, renewed: identifiers(of: node))
-    }
-
-    /// Shares all identifiers out in proportion to the nodes' weights, and moves no more of them
-    /// than these shares ask for. A node without an entry weighs 1; one of weight 0 owns nothing.
-    ///
-    /// Shares are rounded by largest remainder; among equal remainders the extra identifier goes
-    /// to the node that owns more already, then to the lower node.
-    ///
-    /// Throws ``ClusterError/weightsAllZero``, or ``ClusterError/nodeUnknown(_:)`` for the lowest
-    /// weighed node that is no member.
-    public func rebalanced(weights: [NodeID: UInt16] = [:]) throws(ClusterError) -> Allocation {
-        if let stranger = weights.keys.filter({ !nodes.contains($0) }).min() {
-            throw .nodeUnknown(stranger)
-        }
-        let weights = nodes.map { Int(weights[$0] ?? 1) }
-        let weightsTotal = weights.reduce(0, +)
-        guard weightsTotal > 0 else { throw .weightsAllZero }
-        var targets = weights.map { identifierCount * $0 / weightsTotal }
-        let remainders = weights.map { identifierCount * $0 % weightsTotal }
-        let counts = counts
-        let byClaim = nodes.indices.sorted {
-            (remainders[$0], counts[$0], $1) > (remainders[$1], counts[$1], $0)
-        }
-        for position in byClaim.prefix(identifierCount - targets.reduce(0, +)) {
-            targets[position] += 1
-        }
-        return try retargeted(nodes: nodes, targets: targets)
     }
 
     /// The next allocation, in which each of `members` owns as many identifiers as `targets` says

@@ -16,8 +16,6 @@ public enum ClusterError: Error, Hashable, Sendable {
     case nodeUnknown(NodeID)
     /// The identifier is outside of the allocation.
     case identifierUnknown(DistributionIdentifier, count: Int)
-    /// No node has a weight above zero.
-    case weightsAllZero
     /// The identifier has been owned 65534 times: under a next owner no nonce is left under its
     /// tunnels' keys.
     case generationExhausted(DistributionIdentifier)
@@ -72,8 +70,6 @@ extension ClusterError: CustomStringConvertible {
             "node \(node) is not a member: add it first"
         case .identifierUnknown(let identifier, let count):
             "there is no distribution identifier \(identifier): choose from 0 to \(count - 1)"
-        case .weightsAllZero:
-            "no node has a weight above zero: give at least one node a share"
         case .generationExhausted(let identifier):
             "distribution identifier \(identifier) has used up its generations: "
                 + "renew the keys of its tunnels, then start a new allocation"

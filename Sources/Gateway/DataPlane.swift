@@ -22,6 +22,14 @@ enum Role: UInt8 {
     case frozen
     /// Another node's, which is about to hand it over: packets are held.
     case holding
+
+    /// True when packets are handled here, at once or as soon as the entries are there.
+    var isOwner: Bool {
+        switch self {
+        case .owned, .loading, .awaiting: true
+        case .foreign, .frozen, .holding: false
+        }
+    }
 }
 
 /// Card, table and leases of one node, with the owner filter.
@@ -126,8 +134,7 @@ struct DataPlane: ~Copyable {
 
     /// True when the identifier's packets are handled here, if the right to serve lasts.
     func owns(_ identifier: DistributionIdentifier) -> Bool {
-        let role = roles[Int(identifier.value)]
-        return role == .owned || role == .loading || role == .awaiting
+        roles[Int(identifier.value)].isOwner
     }
 
     /// Packets whose identifier can't be read belong to the owner of identifier 0, so that exactly

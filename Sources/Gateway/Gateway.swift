@@ -317,9 +317,7 @@ public struct Gateway: ~Copyable {
             for word in words.indices {
                 var bits: UInt64 = 0
                 for place in word << 6..<min(roles.count, (word + 1) << 6) {
-                    let role = roles[place]
-                    let isOwned = role == .owned || role == .loading || role == .awaiting
-                    bits |= (isOwned ? 1 : 0) << UInt64(place & 63)
+                    bits |= (roles[place].isOwner ? 1 : 0) << UInt64(place & 63)
                 }
                 words[word] = bits
             }

@@ -22,6 +22,19 @@ struct ClusterEvent: ExpressibleByArgument, Hashable {
     var description: String { "\(node)@\(packet)" }
 }
 
+/// What becomes of a tunnel that finds the card full. None is refused: whoever made the capture was
+/// not.
+enum ReplayFullCard: String, CaseIterable, ExpressibleByArgument {
+    case wait, host
+
+    var policy: GatewayConfiguration.FullCardPolicy {
+        switch self {
+        case .wait: .wait
+        case .host: .serveFromHost
+        }
+    }
+}
+
 struct ReplayCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "replay",
@@ -68,12 +81,11 @@ struct ReplayCommand: ParsableCommand {
     var mode = CardContents.ownTunnels
 
     @Option(
-        help: ArgumentHelp(
-            """
-            What becomes of a tunnel that finds its owner's card full: wait for room, or host: \
+        help: """
+            What becomes of a tunnel that finds its owner's card full: it waits for room, or is \
             served from host memory until there is.
-            """, valueName: "wait|host"))
-    var whenFull = GatewayConfiguration.FullCardPolicy.wait
+            """)
+    var whenFull = ReplayFullCard.wait
 
     @Option(help: "Distribution identifiers: a power of two from 16 to 4096.")
     var identifiers = Distribution.identifierCountDefault
@@ -100,10 +112,6 @@ struct ReplayCommand: ParsableCommand {
             throw ValidationError(
                 "--nodes must be from 1 to \(min(identifiers, ReplaySession.nodesMaximum))")
         }
-        if whenFull == .refuse {
-            throw ValidationError(
-                "--when-full must be wait or host: whoever made the capture was not refused")
-        }
         guard (1...ReplaySession.cardCapacityMaximum).contains(cardCapacity) else {
             throw ValidationError(
                 "--card-capacity must be from 1 to \(ReplaySession.cardCapacityMaximum)")
@@ -123,7 +131,7 @@ struct ReplayCommand: ParsableCommand {
         }
         let session = try ReplaySession(
             nodes: nodes, identifiers: identifiers, cardCapacity: cardCapacity,
-            cardContents: mode, whenFull: whenFull, associations: consume associations)
+            cardContents: mode, whenFull: whenFull.policy, associations: consume associations)
         let report = try session.run(capture: capture, fail: fail, join: join, write: write)
         for refusal in report.refused { complain("spindle: \(refusal.line)") }
         if json {

@@ -16,7 +16,8 @@ struct SimulateCommand: ParsableCommand {
             fails as soon as a sequence number or a nonce is used twice, two nodes serve one \
             tunnel, a packet comes out twice beyond what the policy allows, or if something has \
             not healed in the end. Each seed is run twice and must do the same both times. Times \
-            count from when the tunnels are set up; what is before is negative.
+            count from when the tunnels are set up; what is before is negative. Ctrl-C ends with \
+            the summary of the seeds that are finished, and exit code 130.
 
             Durations have a unit: 300us, 2ms, 1.5s, 1min. Kinds of faults, for --faults:
 
@@ -29,10 +30,12 @@ struct SimulateCommand: ParsableCommand {
 
             Two structures, and the prior art with the same cards; once more with host memory:
 
-              spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash --when-full refuse
+              spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash \\
+                --when-full refuse
               spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash \\
                 --when-full refuse --mode replicate-all
-              spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash --when-full host
+              spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash \\
+                --when-full host
             """)
 
     static let nodesRange = 1...62
@@ -141,7 +144,7 @@ struct SimulateCommand: ParsableCommand {
         guard (1...1_000_000).contains(seeds) else {
             throw ValidationError("--seeds must be from 1 to 1000000")
         }
-        guard !seed.addingReportingOverflow(seeds).overflow else {
+        guard !seed.addingReportingOverflow(seeds - 1).overflow else {
             throw ValidationError("--seed and --seeds together exceed the largest seed")
         }
         if let nodes, !Self.nodesRange.contains(nodes) {
@@ -186,32 +189,37 @@ struct SimulateCommand: ParsableCommand {
         // What can't be written is found out before hours of simulation, not after.
         if let report { try makeFolder(report) }
         let trace = try trace.map { try SimulateTrace(path: $0) }
-        var summary = SimulateSummary()
-        var document = SimulateReport()
-        var shown = seed
         let isWatched = isatty(STDERR_FILENO) == 1 && seeds > 1
-        for seed in seed..<seed + seeds {
+        let tally = SimulateTally()
+        onInterrupt { [self] in interrupted(tally, isWatched: isWatched) }
+        for seed in seed...seed + (seeds - 1) {
             let outcome =
                 if let trace {
                     try SimulateRun.traced(options(seed), trace)
                 } else {
                     try SimulateRun.outcome(of: options(seed), isRepeated: !once)
                 }
-            if !outcome.failures.isEmpty, summary.failed == 0 { shown = seed }
-            summary.add(outcome)
-            if isWatched { showProgress(summary) }
-            if json {
-                document.seeds.append(.init(outcome, command: command(repeating: seed)))
-            } else {
+            tally.add(outcome, command: command(repeating: seed)) { summary in
+                if isWatched { showProgress(summary) }
+                guard !json else { return }
                 if isWatched, !outcome.failures.isEmpty { clearProgress() }
                 tell(outcome)
             }
         }
         if isWatched { clearProgress() }
-        document.failed = summary.failed
-        if json { try printJSON(document) } else { summary.lines().forEach { print($0) } }
-        if let report { try write(report, about: shown) }
-        if summary.failed > 0 { throw ExitCode(1) }
+        try tally.tell(asJSON: json)
+        if let report { try write(report, about: tally.firstFailed ?? seed) }
+        if tally.firstFailed != nil { throw ExitCode(1) }
+    }
+
+    /// On another thread, and the last thing that is done.
+    private func interrupted(_ tally: SimulateTally, isWatched: Bool) {
+        if isWatched { clearProgress() }
+        let finished = tally.seeds
+        try? tally.tell(asJSON: json)
+        complain(
+            "spindle: interrupted after \(finished) of \(seeds) seeds"
+                + (report == nil ? "" : "; no report was written"))
     }
 
     /// What is given, and for the rest what the seed gives.

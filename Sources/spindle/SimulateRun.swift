@@ -149,13 +149,13 @@ final class SimulateTrace {
     }
 }
 
-/// Makes a folder for a report, unless it is there and can be written to.
 /// True when a file is the page that a report in a folder writes.
 func isPage(_ file: String, of folder: String) -> Bool {
     let page = URL(filePath: folder, directoryHint: .isDirectory).appending(path: "index.html")
     return URL(filePath: file).standardizedFileURL.path == page.standardizedFileURL.path
 }
 
+/// Makes a folder for a report, unless it is there and can be written to.
 func makeFolder(_ folder: String) throws {
     do {
         try FileManager.default.createDirectory(

@@ -96,39 +96,6 @@ private func nodes(_ numbers: some Sequence<UInt16>) -> [NodeID] { numbers.map {
         #expect(alone.generations.allSatisfy { $0 == 2 })
     }
 
-    @Test func rebalancingFollowsWeights() throws {
-        let first = try Allocation(nodes: nodes(1...3), identifierCount: 256)
-        let weights: [NodeID: UInt16] = [NodeID(1): 2, NodeID(2): 1, NodeID(3): 1]
-        #expect(try countsByFilter(first.rebalanced(weights: weights)) == [128, 64, 64])
-        #expect(try countsByFilter(first.rebalanced(weights: [NodeID(2): 0])) == [128, 0, 128])
-        let heaviest: [NodeID: UInt16] = [NodeID(1): .max, NodeID(2): .max, NodeID(3): .max]
-        #expect(try first.rebalanced(weights: heaviest).owners == first.owners)
-    }
-
-    @Test func rebalancingMovesNoMoreThanItMust() throws {
-        var random = SeededGenerator()
-        for _ in 0..<60 {
-            var allocation = try Allocation(
-                nodes: nodes(1...UInt16.random(in: 1...9, using: &random)), identifierCount: 64)
-            for value in 0..<64 as Range<UInt16> where Bool.random(using: &random) {
-                let node = try #require(allocation.nodes.randomElement(using: &random))
-                allocation = try allocation.moving(DistributionIdentifier(value), to: node)
-            }
-            let balanced = try allocation.rebalanced()
-            let share = 64 / allocation.nodes.count
-            let extras = 64 % allocation.nodes.count
-            let counts = try countsByFilter(allocation)
-            // The fewest moves: what lies above the share, less what may stay as an extra.
-            let above = counts.map { max(0, $0 - share) }.reduce(0, +)
-            let stays = min(extras, counts.filter { $0 > share }.count)
-            let changed = changedIdentifiers(from: allocation, to: balanced)
-            #expect(changed.count == above - stays)
-            try expectGenerationsRoseOnly(for: changed, from: allocation, to: balanced)
-            let after = try countsByFilter(balanced)
-            #expect(try #require(after.max()) - #require(after.min()) <= 1)
-        }
-    }
-
     @Test func impossibleChangesAreRefused() throws {
         let pair = try Allocation(nodes: nodes(1...2), identifierCount: 16)
         let single = try pair.removing(NodeID(1))
@@ -155,12 +122,6 @@ private func nodes(_ numbers: some Sequence<UInt16>) -> [NodeID] { numbers.map {
             try pair.moving(outside, to: NodeID(1))
         }
         #expect(throws: ClusterError.nodeUnknown(stranger)) { try pair.renewing(stranger) }
-        #expect(throws: ClusterError.nodeUnknown(stranger)) {
-            try pair.rebalanced(weights: [stranger: 1, NodeID(40): 1])
-        }
-        #expect(throws: ClusterError.weightsAllZero) {
-            try pair.rebalanced(weights: [NodeID(1): 0, NodeID(2): 0])
-        }
     }
 
     // What would fool us: a generation that wraps to 0 looks new and repeats every nonce.

@@ -113,7 +113,7 @@ private let identifier = DistributionIdentifier(0)
         arguments: [
             .identifierCount(3), .cookieKeyLength(bytes: 3), .noNodes,
             .tooManyNodes(nodes: 17, identifiers: 16), .nodeExists(one), .nodeUnknown(one),
-            .identifierUnknown(identifier, count: 16), .weightsAllZero,
+            .identifierUnknown(identifier, count: 16),
             .generationExhausted(identifier), .allocationMalformed(.generationZero),
             .allocationStale(inForce: 2, offered: 1), .allocationForked(epoch: 2),
             .identifierCountDiffers(inForce: 16, offered: 32),

@@ -85,6 +85,26 @@ import Wire
             try record(overruns: [4: 2])
         }
     }
+
+    // Who has not let go goes on under the generation that it has; a new one would end sessions
+    // that nobody else took over. Who had let go must not.
+    @Test func aMoveThatIsGivenUpChangesNoOwnership() throws {
+        let record = try record(successors: [0: 2, 1: 2, 3: 1], overruns: [0: 1])
+        let (first, third) = (DistributionIdentifier(0), DistributionIdentifier(3))
+        let given = try record.givingUp([first, third])
+        #expect(given.allocation.epoch == record.allocation.epoch + 1)
+        #expect(given.allocation.owners == allocation.owners)
+        #expect(given.allocation.generations == allocation.generations)
+        #expect(given.overrunGenerations == record.overrunGenerations)
+        var successors: [NodeID?] = Array(repeating: nil, count: 16)
+        successors[1] = NodeID(2)
+        #expect(given.successors == successors)
+        let cancelled = try record.cancelling([first, third])
+        #expect(
+            cancelled.successors == successors && cancelled.allocation.owners == allocation.owners)
+        #expect(cancelled.allocation.generation(of: first) == 2)
+        #expect(cancelled.allocation.generation(of: third) == 3)
+    }
 }
 
 @Suite struct RecordTests {

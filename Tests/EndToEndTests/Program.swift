@@ -60,7 +60,10 @@ enum Program {
     }
 
     /// Runs a program with empty standard input, and ends it if it takes longer than a minute.
-    static func run(_ path: String, _ arguments: [String]) throws -> Outcome {
+    /// `interruptedAfter`: Ctrl-C comes when it has used so many seconds of processor time.
+    static func run(
+        _ path: String, _ arguments: [String], interruptedAfter seconds: Int? = nil
+    ) throws -> Outcome {
         guard FileManager.default.isExecutableFile(atPath: path) else {
             throw RunError(description: "\(path) is not there: build it first")
         }
@@ -81,6 +84,12 @@ enum Program {
         let ended = DispatchSemaphore(value: 0)
         process.terminationHandler = { _ in ended.signal() }
         try process.run()
+        if let seconds {
+            while process.isRunning, try processorSeconds(of: process) < seconds {
+                if ended.wait(timeout: .now() + .milliseconds(5)) == .success { ended.signal() }
+            }
+            process.interrupt()
+        }
         if ended.wait(timeout: .now() + .seconds(60)) == .timedOut {
             process.terminate()
             throw RunError(description: "\(path) \(arguments) took more than a minute")
@@ -90,6 +99,21 @@ enum Program {
             code: process.terminationReason == .exit ? process.terminationStatus : nil,
             output: try scratch.read("output"),
             complaint: String(decoding: try scratch.read("complaint"), as: UTF8.self))
+    }
+}
+
+extension Program {
+    /// The processor time that a running program has used (proc(5), fields 14 and 15 of `stat`).
+    private static func processorSeconds(of process: Process) throws -> Int {
+        let stat = "/proc/\(process.processIdentifier)/stat"
+        // Gone: it ended meanwhile.
+        guard let text = try? String(contentsOfFile: stat, encoding: .utf8) else { return .max }
+        // The name of the program stands in brackets, and may have blanks.
+        let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
+        guard fields.count > 12, let user = Int(fields[11]), let system = Int(fields[12]) else {
+            throw RunError(description: "\(stat): \(text)")
+        }
+        return (user + system) / sysconf(Int32(_SC_CLK_TCK))
     }
 }
 

@@ -152,6 +152,61 @@ import Testing
         }
     }
 
+    // A long example that the terminal wraps can't be pasted into a shell.
+    @Test func examplesFitTheScreen() throws {
+        for command in ["simulate", "replay"] {
+            let lines = try Program.spindle(command, "--help").text.split(separator: "\n")
+            let first = try #require(lines.firstIndex { $0.hasPrefix("  spindle \(command) ") })
+            let rest = lines[first...].prefix { !$0.hasPrefix("USAGE") }
+            for (line, next) in zip(rest, rest.dropFirst()) {
+                let goesOn = line.hasSuffix("\\")
+                #expect(next.hasPrefix("    --") == goesOn, "\(line)")
+            }
+            #expect(rest.contains { $0.hasSuffix("\\") })
+        }
+    }
+
+    @Test func theLargestSeedIsASeed() throws {
+        let last = "18446744073709551615"
+        let run = try #require(simulate(quiet + ["--once", "--seed", last]).seeds.first)
+        #expect(run.seed == .max && run.violations.isEmpty)
+        let two = ["--once", "--seed", "18446744073709551614", "--seeds", "2"]
+        #expect(try simulate(quiet + two).seeds.map(\.seed) == [.max - 1, .max])
+    }
+
+    // MARK: Ctrl-C
+
+    /// Interrupts a run of very many small seeds when it has worked for two seconds: after some.
+    private func interrupt(_ options: [String]) throws -> Outcome {
+        try Program.run(
+            Program.path(of: "spindle"),
+            ["simulate", "--seeds", "1000000", "--once", "--nodes", "1", "--tunnels", "1"]
+                + ["--duration", "5s", "--faults", "none"] + options, interruptedAfter: 2)
+    }
+
+    @Test func anInterruptionTellsOfTheSeedsThatAreFinished() throws {
+        let folder = scratch.path("report")
+        let outcome = try interrupt(["--report", folder])
+        #expect(outcome.code == 130, "\(outcome.testDescription)")
+        let words = try #require(outcome.complaints.first).split(separator: " ")
+        #expect(
+            outcome.complaints.count == 1 && outcome.complaint.hasSuffix("no report was written\n"))
+        #expect(words.starts(with: ["spindle:", "interrupted", "after"]))
+        let count = try #require(Int(words[3]))
+        #expect((1..<1_000_000).contains(count))
+        #expect(outcome.text.contains(count == 1 ? "  1 seed " : "  \(count) seeds "))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder).isEmpty)
+    }
+
+    @Test func anInterruptionLeavesWholeJSON() throws {
+        let outcome = try interrupt(["--json"])
+        #expect(outcome.code == 130, "\(outcome.testDescription)")
+        let document = try JSONDecoder().decode(Document.self, from: outcome.output)
+        #expect(!document.seeds.isEmpty)
+        #expect(document.seeds.map(\.seed) == Array(1...UInt64(max(document.seeds.count, 1))))
+        #expect(outcome.complaint.contains("after \(document.seeds.count) of 1000000 seeds"))
+    }
+
     // MARK: What is wrong
 
     @Test(
@@ -181,7 +236,7 @@ import Testing
     @Test func optionsThatDoNotGoTogether() throws {
         for options in [
             ["--trace", "t", "--seeds", "2"], ["--trace", "-", "--json"],
-            ["--seed", "18446744073709551615"],
+            ["--seed", "18446744073709551615", "--seeds", "2"],
         ] {
             let outcome = try Program.spindle(["simulate"] + options)
             #expect(outcome.code == 2, "\(outcome.testDescription)")

@@ -191,6 +191,11 @@ extension Gateway {
     }
 }
 
+extension Allocation {
+    /// The next epoch without any other change.
+    func refreshed() throws -> Allocation { try AllocationRecord(self).refreshed().allocation }
+}
+
 /// One node with a store, and memory for a batch. The others of its cluster are names only: the
 /// test says what they write, and lets the node serve without their votes.
 final class Node {

@@ -203,7 +203,7 @@ private struct Holder {
     @Test func aSuccessorIsReadyOnlyWithTheEntries() throws {
         let holder = try Holder()
         let spi = try holder.tunnel(2)
-        var record = AllocationRecord(try holder.before.rebalanced())
+        var record = AllocationRecord(try holder.before.refreshed())
         record.successors[2] = two
         holder.node.delaysReads = true
         holder.node.take(record)
@@ -213,7 +213,7 @@ private struct Holder {
         holder.node.offer(holder.strange, generation: 1, from: one)
         #expect(holder.node.isHolding(holder.strange) && holder.node.session(spi) != nil)
         // The plan is given up: nothing stays.
-        holder.node.take(AllocationRecord(try holder.before.rebalanced().rebalanced()))
+        holder.node.take(AllocationRecord(try holder.before.refreshed().refreshed()))
         #expect(holder.table.isEmpty && holder.node.sessionSPIs.isEmpty)
         #expect(!holder.holdsKeys(spi))
     }

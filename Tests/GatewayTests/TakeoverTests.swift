@@ -34,7 +34,7 @@ private let moving = DistributionIdentifier(0)
         func prepare() throws {
             var successors: [NodeID?] = Array(repeating: nil, count: 16)
             successors[0] = two
-            let next = try before.rebalanced()
+            let next = try before.refreshed()
             node.take(
                 try AllocationRecord(
                     allocation: next, successors: successors,
@@ -72,7 +72,7 @@ private let moving = DistributionIdentifier(0)
         let late = try tunnelSPI(0, 77)
         try heir.node.learn(heir.peers.connect(late))
         #expect(heir.node.session(late) != nil)
-        try heir.node.take(heir.before.moving(moving, to: two).rebalanced())
+        try heir.node.take(heir.before.refreshed().moving(moving, to: two))
         #expect(heir.node.receive([try heir.peers.packet(late).outer]) == [.delivered])
     }
 
@@ -80,7 +80,7 @@ private let moving = DistributionIdentifier(0)
     @Test func supersededPreparationLeavesNoForeignKeys() throws {
         let heir = try Heir()
         try heir.prepare()
-        try heir.node.take(heir.before.rebalanced().rebalanced())
+        try heir.node.take(heir.before.refreshed().refreshed())
         let isOwner = heir.node.gateway.owns(moving)
         #expect(!isOwner && !heir.node.gateway.isHolding(moving))
         #expect(heir.node.session(heir.spi) == nil && heir.node.sessionSPIs.isEmpty)
@@ -93,7 +93,7 @@ private let moving = DistributionIdentifier(0)
         let packets = try (0..<3).map { _ in try heir.peers.packet(heir.spi).outer }
         // The owner came as far as packet 2 and told so.
         heir.node.follow(SequenceCheckpoint(spi: heir.spi, sequence: 2, packets: 2, bytes: 100))
-        let next = try heir.before.rebalanced().removing(one)
+        let next = try heir.before.refreshed().removing(one)
         let report = try heir.node.take(next)
         #expect(report.loaded == 1 && report.refused == 0)
         let session = try #require(heir.node.session(heir.spi))

@@ -4,6 +4,7 @@
 import Cluster
 import Foundation
 import FoundationXML
+import Gateway
 import Testing
 
 @testable import SimKit
@@ -36,6 +37,57 @@ private final class Reader: NSObject, XMLParserDelegate {
     func parser(_ parser: XMLParser, foundCharacters string: String) { text += string }
 }
 
+/// The vertical lines of moments in a drawing, and the names beside them with the room they take.
+private final class FlagReader: NSObject, XMLParserDelegate {
+    private(set) var lines: [(x: Double, top: Double, bottom: Double)] = []
+    private(set) var names: [(text: String, left: Double, right: Double, y: Double)] = []
+    private var open: (x: Double, y: Double, isRight: Bool)?
+    private var text = ""
+
+    init(_ drawing: Drawing) {
+        super.init()
+        let parser = XMLParser(data: Data(drawing.svg.utf8))
+        parser.delegate = self
+        #expect(parser.parse())
+    }
+
+    func parser(
+        _ parser: XMLParser, didStartElement element: String, namespaceURI: String?,
+        qualifiedName: String?, attributes given: [String: String]
+    ) {
+        func number(_ name: String) -> Double { given[name].flatMap { Double($0) } ?? .nan }
+        if element == "line", given["class"] == "flag" {
+            lines.append((number("x1"), number("y1"), number("y2")))
+        } else if element == "text", given["class"] == "halo" {
+            open = (number("x"), number("y"), given["text-anchor"] == "start")
+            text = ""
+        }
+    }
+
+    func parser(_ parser: XMLParser, foundCharacters string: String) { text += string }
+
+    func parser(
+        _ parser: XMLParser, didEndElement element: String, namespaceURI: String?,
+        qualifiedName: String?
+    ) {
+        guard element == "text", let (x, y, isRight) = open else { return }
+        // A browser's measure of the widest such names: less than 6 a letter at this size.
+        let width = Double(text.count) * 6
+        names.append((text, isRight ? x : x - width, isRight ? x + width : x, y))
+        open = nil
+    }
+
+    /// Names with a line through them, or beyond the edges.
+    func struckNames(width: Double) -> [String] {
+        names.filter { name in
+            name.left < 0 || name.right > width
+                || lines.contains {
+                    $0.x > name.left && $0.x < name.right && $0.top < name.y && $0.bottom > name.y
+                }
+        }.map(\.text)
+    }
+}
+
 @Suite struct ReportTests {
     /// Three nodes, and what is made to go wrong.
     private func run(records: Bool = true, faults: [Fault]) throws -> Simulation {
@@ -49,6 +101,14 @@ private final class Reader: NSObject, XMLParserDelegate {
         let simulation = try Simulation(options)
         simulation.run()
         return simulation
+    }
+
+    private func finder(of simulation: Simulation) -> FailoverFinder {
+        FailoverFinder(
+            faults: simulation.faults, milestones: simulation.figures.milestones,
+            deliveries: simulation.figures.deliveries,
+            identifiers: (0..<12).map { simulation.peers.identifier(of: $0).value },
+            warmUp: Simulation.warmUpNanoseconds)
     }
 
     private let crash = [Fault(.crash, at: 300_000_000, duration: 1_000_000_000, node: 2)]
@@ -113,12 +173,7 @@ private final class Reader: NSObject, XMLParserDelegate {
         let simulation = try run(faults: crash)
         #expect(simulation.violations.isEmpty)
         let warmUp = Simulation.warmUpNanoseconds
-        let finder = FailoverFinder(
-            faults: simulation.faults, milestones: simulation.figures.milestones,
-            deliveries: simulation.figures.deliveries,
-            identifiers: (0..<12).map { simulation.peers.identifier(of: $0).value },
-            warmUp: warmUp)
-        let failovers = finder.find()
+        let failovers = finder(of: simulation).find()
         #expect(failovers.count == 1)
         let failover = try #require(failovers.first)
         #expect(failover.removed == [2] && failover.begin == warmUp + crash[0].at)
@@ -168,6 +223,70 @@ private final class Reader: NSObject, XMLParserDelegate {
             #expect(reader.error == nil)
             let counts = reader.text.matches(of: /(\d+) tunnels/).compactMap { Int($0.1) }
             #expect(counts.reduce(0, +) == outages.count)
+        }
+    }
+
+    // Looked at as a page is: a name that a line crosses can't be read.
+    @Test func noLineCrossesAName() throws {
+        let ms: UInt64 = 1_000_000
+        let some: [[UInt64]] = [
+            [10 * ms, 1900 * ms, 1910 * ms, 2000 * ms], [0], [20 * ms, 21 * ms, 22 * ms],
+            Array(repeating: 40 * ms, count: 9), [10 * ms, 11 * ms, 12 * ms, 5000 * ms],
+            [10 * ms, 90 * ms, 100 * ms],
+        ]
+        for outages in some {
+            let flags = FlagReader(OutageHistogram(outages: outages).drawing())
+            #expect(flags.lines.count == 3 && flags.names.count == 3)
+            #expect(flags.struckNames(width: 980) == [], "\(outages)")
+        }
+        let finder = try finder(of: run(faults: crash))
+        let failover = try #require(finder.find().first)
+        let flags = FlagReader(FailoverTimeline(failover: failover, finder: finder).drawing())
+        #expect(flags.names.count >= 6 && flags.struckNames(width: 980) == [])
+    }
+
+    // A tunnel that is set up long after the failover did not wait for it.
+    @Test func onlyTunnelsThatWaitedComeBack() throws {
+        let decision = Milestone(
+            time: 100, node: 1, kind: .decided(epoch: 2, removed: [2], added: [], moved: [5]))
+        let deliveries = [
+            (10, 0), (20, 2), (110, 2), (120, 0), (130, 1), (140, 0), (900, 1),
+        ].map { Delivery(time: UInt64($0.0), tunnel: UInt32($0.1), node: 1) }
+        let finder = FailoverFinder(
+            faults: [], milestones: [decision], deliveries: deliveries, identifiers: [5, 5, 6],
+            warmUp: 0)
+        let failover = try #require(finder.find().first)
+        #expect(failover.tunnels == 1)
+        #expect(failover.firstDelivery == 120 && failover.lastTunnel == 120)
+    }
+
+    @Test func whatWasDrawnIsNamed() throws {
+        var options = SimulationOptions(seed: 7)
+        options.nodes = 3
+        options.tunnels = 4
+        options.duration = 1_000_000_000
+        options.faults = []
+        options.records = true
+        func text() throws -> String {
+            let simulation = try Simulation(options)
+            simulation.run()
+            return Reader(SimulationReport(simulation, command: "").html()).text
+        }
+        options.drawCards(whenFull: .wait)
+        options.backups = 2
+        options.tableHoldsOwn = false
+        let drawn = try text()
+        options.cardContents = .allTunnels
+        options.drawCards(whenFull: .serveFromHost)
+        options.backups = nil
+        options.tableHoldsOwn = true
+        let others = try text()
+        for (one, other) in [
+            ("mode two-tables", "mode replicate-all"), ("when-full wait", "when-full host"),
+            ("backups 2", "backups all"), ("table without-own", "table with-own"),
+        ] {
+            #expect(drawn.contains(one) && !drawn.contains(other), "\(one)")
+            #expect(others.contains(other) && !others.contains(one), "\(other)")
         }
     }
 

@@ -43,7 +43,7 @@ private let arrows: [String: Set<String>] = [
     ],
     "spindle": [
         "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "SimKit",
-        "Verification", "Wire", "ArgumentParser", "Foundation", "Glibc",
+        "Verification", "Wire", "ArgumentParser", "Foundation", "Glibc", "Synchronization",
     ],
 ]
 

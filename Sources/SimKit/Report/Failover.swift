@@ -20,10 +20,11 @@ struct Failover {
     /// When the first and the last gaining node had it in force.
     let inForce: UInt64?
     let allInForce: UInt64?
-    /// The first delivery of a moved tunnel, and of the last one.
+    /// When the first of its `tunnels` delivered again, and when the last one.
     let firstDelivery: UInt64?
     let lastTunnel: UInt64?
-    /// Moved tunnels that carried packets before and after.
+    /// Moved tunnels that had delivered before it began and came back. Those that were set up
+    /// later waited for nothing.
     let tunnels: Int
 
     /// From the fault to the first packet; without one, to the decision.
@@ -42,14 +43,17 @@ struct FailoverFinder {
     let warmUp: UInt64
 
     /// A tunnel that is not back after this is not this failover's any more.
-    private static let patience: UInt64 = 5_000_000_000
+    static let patience: UInt64 = 5_000_000_000
 
     /// All failovers, by time of decision.
     func find() -> [Failover] {
-        milestones.indices.compactMap { failover(decidedAt: $0) }
+        var starts = [UInt64](repeating: .max, count: identifiers.count)
+        for delivery in deliveries.reversed() { starts[Int(delivery.tunnel)] = delivery.time }
+        return milestones.indices.compactMap { failover(decidedAt: $0, starts) }
     }
 
-    private func failover(decidedAt place: Int) -> Failover? {
+    /// `starts`: by tunnel, when it delivered first.
+    private func failover(decidedAt place: Int, _ starts: [UInt64]) -> Failover? {
         let decision = milestones[place]
         guard case .decided(let epoch, let removed, _, let moved) = decision.kind, !removed.isEmpty
         else { return nil }
@@ -70,10 +74,13 @@ struct FailoverFinder {
                 times.append(force.time)
             }
         }
-        let back = returns(moved, since: decision.time)
+        let begin = cause == nil ? suspicion ?? decision.time : since
+        let isAwaited = identifiers.indices.map {
+            starts[$0] < begin && moved.contains(identifiers[$0])
+        }
+        let back = returns(of: isAwaited, since: decision.time)
         return Failover(
-            removed: removed, cause: cause,
-            begin: cause == nil ? suspicion ?? decision.time : since,
+            removed: removed, cause: cause, begin: begin,
             suspected: suspicion, decided: decision.time, decider: decision.node, epoch: epoch,
             moved: moved, inForce: times.first, allInForce: times.last, firstDelivery: back.first,
             lastTunnel: back.last, tunnels: back.count)
@@ -103,11 +110,11 @@ struct FailoverFinder {
         return since == 0 ? all.last?.time : all.first?.time
     }
 
-    /// When the moved tunnels delivered again.
+    /// When the tunnels that are awaited delivered again.
     private func returns(
-        _ moved: [UInt16], since time: UInt64
+        of tunnels: [Bool], since time: UInt64
     ) -> (first: UInt64?, last: UInt64?, count: Int) {
-        var isAwaited = identifiers.map { moved.contains($0) }
+        var isAwaited = tunnels
         var first: UInt64?
         var last: UInt64?
         var count = 0

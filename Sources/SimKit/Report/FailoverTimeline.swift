@@ -37,7 +37,7 @@ struct FailoverTimeline {
             add(failover.allInForce, "in force at all new owners")
         }
         add(failover.firstDelivery, "first packet of a moved tunnel")
-        add(failover.lastTunnel, "all \(failover.tunnels) moved tunnels back")
+        add(failover.lastTunnel, "last moved tunnel back (of \(failover.tunnels))")
         return moments.enumerated()
             .sorted { ($0.element.time, $0.offset) < ($1.element.time, $1.offset) }
             .map(\.element)
@@ -49,7 +49,9 @@ struct FailoverTimeline {
         let most = failover.begin + max(failover.duration * 4, 40_000_000)
         let until = min(last, most)
         let margin = max((until - failover.begin) / 5, 5_000_000)
-        return (failover.begin - min(margin, failover.begin), until + margin)
+        // To the right of the last line there must be room for its name: names to the left would
+        // be crossed by the lines before.
+        return (failover.begin - min(margin, failover.begin), until + 3 * margin)
     }
 
     private var tunnels: [Int] {

@@ -68,21 +68,28 @@ struct OutageHistogram {
             13, middle, "tunnels", .middle, "transform=\"rotate(-90 13 \(fixed(middle)))\"")
     }
 
+    /// Lines with names, at one side of the lines if there is room: the nearer a line is to that
+    /// side, the higher is its name, so that no line crosses another one's name.
     private func marks(_ time: Scale, _ bottom: Double, _ drawing: inout Drawing) {
         let summary = OutageSummary(outages)
-        let marks = [
+        var marks = [
             ("median", summary.median), ("p99", summary.percentile99), ("max", summary.maximum),
-        ]
-        for (row, (name, value)) in marks.enumerated() {
+        ].map { name, value in
             let x = time(log10(Double(max(value, 1000))) * Self.binsPerDecade)
-            let y = Double(row) * 18 + 16
-            drawing.line(x, y - 9, x, bottom, "class=\"flag\"")
-            let text = "\(name) \(Fault.time(value))"
-            if x + 120 > Self.right {
-                drawing.text(x - 5, y + 1, text, .end, "class=\"halo\"")
-            } else {
-                drawing.text(x + 5, y + 1, text, .start, "class=\"halo\"")
-            }
+            return (x: x, text: "\(name) \(Fault.time(value))")
+        }
+        let room = 8 + 6.2 * Double(marks.map(\.text.count).max() ?? 0)
+        let isRight = marks.allSatisfy { $0.x + room <= Self.right }
+        if !isRight { marks.reverse() }
+        let rows = marks.indices.map { Double($0) * 18 + 16 }
+        for (mark, y) in zip(marks, rows) {
+            drawing.line(mark.x, y - 9, mark.x, bottom, "class=\"flag\"")
+        }
+        for (mark, y) in zip(marks, rows) {
+            let goesRight = isRight || mark.x < room
+            drawing.text(
+                mark.x + (goesRight ? 5 : -5), y + 1, mark.text, goesRight ? .start : .end,
+                "class=\"halo\"")
         }
     }
 }

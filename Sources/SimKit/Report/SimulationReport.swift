@@ -69,7 +69,7 @@ public struct SimulationReport {
                     + "everything had healed in the end.", class: "verdict good")
         }
         page.paragraph(
-            "\(options.nodes) nodes served \(options.tunnels) IPsec tunnels for "
+            "\(options.nodes) nodes served \(tunnels) for "
                 + "\(Fault.time(options.duration)) of virtual time. Peers and a server sent a "
                 + "packet through every tunnel each way about every "
                 + "\(Fault.time(options.packetInterval)); links took "
@@ -77,10 +77,7 @@ public struct SimulationReport {
                 + "\(Fault.time(options.timing.heartbeatNanoseconds)) apart, and a silence of "
                 + "\(Fault.time(options.timing.detectionNanoseconds)) made a node suspect. The "
                 + "policy for possible replays after a takeover was “\(options.policy.rawValue)”.")
-        page.paragraph(
-            options.cardContents == .ownTunnels
-                ? "Each card held its node's own tunnels (mode two-tables)."
-                : "Every card held all tunnels (mode replicate-all).")
+        page.paragraph(contents)
         page.command("Repeat this run with", command)
         page.paragraph("Trace hash \(String(figures.traceHash, radix: 16))")
         page.figures([
@@ -91,6 +88,38 @@ public struct SimulationReport {
             (isComplete ? Fault.time(figures.outages.median) : "–", "median outage"),
             (isComplete ? Fault.time(figures.outages.maximum) : "–", "longest outage"),
         ])
+    }
+
+    private var tunnels: String {
+        let few = figures.established < options.tunnels
+        return "\(figures.established) IPsec tunnels"
+            + (few ? " (of \(options.tunnels) that were asked for)" : "")
+    }
+
+    /// What was held where: given as options, or drawn.
+    private var contents: String {
+        let cards =
+            options.cardContents == .ownTunnels
+            ? "Each card held its node's own tunnels" : "Every card held all tunnels"
+        let full =
+            switch options.whenFull {
+            case .refuse: "was refused"
+            case .wait: "waited for room"
+            case .serveFromHost: "was served from host memory"
+            }
+        let holders =
+            switch options.backups {
+            case nil: "all nodes"
+            case 1: "its owner and one backup"
+            case let count?: "its owner and \(count) backups"
+            }
+        return "\(cards) (mode \(options.cardContents.rawValue)), up to "
+            + "\(grouped(options.cardCapacity)) sessions, of which a tunnel takes two; a tunnel "
+            + "that found its owner's card full \(full) (when-full \(options.whenFull.rawValue)). "
+            + "The entries of an identifier were in the common tables of \(holders) (backups "
+            + "\(options.backups.map(String.init) ?? "all")), the keys of a node's own tunnels "
+            + (options.tableHoldsOwn
+                ? "in its table too (table with-own)." : "on its card only (table without-own).")
     }
 
     private func map(_ page: inout ReportPage) {
@@ -146,11 +175,30 @@ public struct SimulationReport {
             ])
         }
         page.table(rows, numbers: [2, 3, 4, 5, 6, 7, 8])
-        if isComplete, figures.outages.maximum > 2 * longest.duration {
-            page.paragraph(
-                "Longer waits in this run had other reasons than a failover, such as that nobody "
-                    + "was left to take over, or that packets were lost: see the map.")
+        page.paragraph(
+            "The times behind “began” count from then. “First packet” and “last tunnel” are the "
+                + "first and the last to deliver again of those moved tunnels that had delivered "
+                + "before; “tunnels” is how many did within "
+                + "\(Fault.time(FailoverFinder.patience)). A tunnel's outage, drawn below, counts "
+                + "from its own last packet before: it is longer by up to the time between two "
+                + "packets, or shorter if the old owner went on for a while."
+                + comparison(failovers))
+    }
+
+    /// The longest outage beside the failover that the last tunnel waited for longest.
+    private func comparison(_ failovers: [Failover]) -> String {
+        let waits = failovers.compactMap { failover in
+            failover.lastTunnel.map { $0 - min($0, failover.begin) }
         }
+        guard isComplete, let most = waits.max() else { return "" }
+        let outage = figures.outages.maximum
+        let text =
+            " The longest outage of this run was \(Fault.time(outage)), and the longest time until "
+            + "the last tunnel \(Fault.time(most))."
+        guard outage > most + 2 * options.packetInterval else { return text }
+        return text
+            + " Longer waits had other reasons than a failover, such as that nobody was left to "
+            + "take over, or that packets were lost: see the map."
     }
 
     private func histogram(_ page: inout ReportPage) {
