@@ -1,4 +1,4 @@
-// The one program. Exit codes: 0 done, 1 failed, 2 wrong usage.
+// The one program. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
 
 import ArgumentParser
 import Foundation
