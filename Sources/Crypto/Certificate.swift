@@ -189,7 +189,10 @@ private func alternativeName(_ name: UnsafePointer<GENERAL_NAME>) -> Alternative
 /// One of OpenSSL's readers of PEM.
 typealias PEMReader = (
     OpaquePointer?, UnsafeMutablePointer<OpaquePointer?>?,
-    (@convention(c) (UnsafeMutablePointer<CChar>?, Int32, Int32, UnsafeMutableRawPointer?) -> Int32)?,
+    (
+        @convention(c) (UnsafeMutablePointer<CChar>?, Int32, Int32, UnsafeMutableRawPointer?) ->
+            Int32
+    )?,
     UnsafeMutableRawPointer?
 ) -> OpaquePointer?
 
