@@ -74,7 +74,8 @@ let package = Package(
         .testTarget(
             name: "WireTests", dependencies: ["TestSupport", "Wire"], swiftSettings: strict),
         .testTarget(
-            name: "CryptoTests", dependencies: ["Crypto", "TestSupport"], swiftSettings: strict),
+            name: "CryptoTests", dependencies: ["COpenSSL", "Crypto", "TestSupport"],
+            swiftSettings: strict),
         .testTarget(
             name: "ESPTests",
             dependencies: ["CMallocCounter", "Crypto", "ESP", "TestSupport", "Wire"],

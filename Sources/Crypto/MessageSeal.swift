@@ -25,21 +25,10 @@ public struct MessageSeal: ~Copyable {
     /// Takes a key of ``keyBytes``. Throws when OpenSSL lacks the cipher or memory.
     public init(key: borrowing SecretBytes, for use: Use) throws(CryptoError) {
         precondition(key.count == Self.keyBytes)
-        gcm = try Self.keyed(key, use)
-    }
-
-    private static func keyed(
-        _ key: borrowing SecretBytes, _ use: Use
-    ) throws(CryptoError) -> PlainGCM {
-        // `withUnsafeBytes` returns nothing that can't be copied.
-        var keyed: PlainGCM?
-        try key.withUnsafeBytes { bytes throws(CryptoError) in
+        gcm = try key.withUnsafeBytes { bytes throws(CryptoError) in
             // SecretBytes has an address even when it is empty.
-            keyed = try PlainGCM(
-                key: bytes.baseAddress.unsafelyUnwrapped, encrypts: use == .sealing)
+            try PlainGCM(key: bytes.baseAddress.unsafelyUnwrapped, encrypts: use == .sealing)
         }
-        guard let made = keyed.take() else { preconditionFailure("keying returns or throws") }
-        return made
     }
 
     /// Encrypts in place and writes the tag. The nonce must never have been used under the key.

@@ -50,14 +50,14 @@ public struct SecretBytes: ~Copyable {
     }
 
     /// Lends the octets. The pointer is valid inside `body` only.
-    public borrowing func withUnsafeBytes<Result, Failure: Error>(
+    public borrowing func withUnsafeBytes<Result: ~Copyable, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         try body(UnsafeRawBufferPointer(start: base, count: count))
     }
 
     /// Lends the octets for writing. The pointer is valid inside `body` only.
-    public mutating func withUnsafeMutableBytes<Result, Failure: Error>(
+    public mutating func withUnsafeMutableBytes<Result: ~Copyable, Failure: Error>(
         _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         try body(UnsafeMutableRawBufferPointer(start: base, count: count))
