@@ -21,7 +21,7 @@ let package = Package(
             name: "Spindle",
             targets: [
                 "Wire", "Crypto", "ESP", "CryptoCardSim", "Cluster", "Gateway", "GatewayIO",
-                "SimKit", "Verification",
+                "IKEStub", "SimKit", "Verification",
             ]),
     ],
     dependencies: [
@@ -36,7 +36,8 @@ let package = Package(
         .target(name: "Wire", swiftSettings: strict),
         .target(name: "Crypto", dependencies: ["COpenSSL"], swiftSettings: strict),
         .target(name: "ESP", dependencies: ["Wire", "Crypto"], swiftSettings: strict),
-        .target(name: "IKEStub", dependencies: ["Crypto"], swiftSettings: strict),
+        .target(
+            name: "IKEStub", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
         .target(
             name: "CryptoCardSim", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
         .target(name: "Cluster", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
@@ -107,7 +108,9 @@ let package = Package(
             name: "GatewayIOTests", dependencies: ["ESP", "GatewayIO", "Wire"],
             swiftSettings: strict),
         .testTarget(
-            name: "IKEStubTests", dependencies: ["Crypto", "IKEStub"], swiftSettings: strict),
+            name: "IKEStubTests",
+            dependencies: ["Crypto", "ESP", "IKEStub", "TestSupport", "Wire"],
+            swiftSettings: strict),
         .testTarget(
             name: "VerificationTests", dependencies: ["Verification"], swiftSettings: strict),
     ]

@@ -118,7 +118,8 @@ public struct Verifier {
         if view.has("testGroups") {
             return try WycheproofFile(view).run(path: path, library: library)
         }
-        let known = "spindle-esp-1, spindle-replay-1, spindle-ikev2-keys-1"
+        let known =
+            "spindle-esp-1, spindle-replay-1, spindle-ikev2-keys-1, spindle-ike-messages-1"
         guard view.has("format") else {
             throw FieldError(
                 .unknownValue, "",
@@ -129,6 +130,8 @@ public struct Verifier {
         case "spindle-esp-1": return try ESPCaseFile(view).run(path: path, library: library)
         case "spindle-replay-1": return try ReplayCaseFile(view).run(path: path)
         case "spindle-ikev2-keys-1": return try KeyCaseFile(view).run(path: path, library: library)
+        case "spindle-ike-messages-1":
+            return try MessageCaseFile(view).run(path: path, library: library)
         case let other:
             throw view.refuse(
                 "format", .unknownValue, "\(quoted(other)) is not known: use \(known)")

@@ -9,5 +9,5 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 for name in ("published", "accepted", "negative", "traffic_selectors", "replay", "ikev2_keys", "ike_groups",
-             "cluster", "verify"):
+             "ike_messages", "cluster", "verify"):
     runpy.run_path(os.path.join(HERE, name + ".py"), run_name="__main__")

@@ -59,8 +59,8 @@ def child_keys(name, sk_d, encr, bits, integ, seed, secret):
     return {**head, **{n: p.hex() for n, p in zip(names, parts)}}
 
 
-def ike_messages(path):
-    """IKE messages of a little-endian Ethernet pcap: (SPIi, SPIr, exchange, flags, {payload type: body})"""
+def ike_datagrams(path):
+    """IKE messages of a little-endian Ethernet pcap"""
     with open(path, "rb") as file:
         data = file.read()
     assert data[:4] == b"\xd4\xc3\xb2\xa1" and data[20:24] == b"\1\0\0\0"
@@ -76,7 +76,7 @@ def ike_messages(path):
             message = message[4:]
         elif 500 not in ports:
             continue
-        yield message[:8], message[8:16], message[18], message[19], payloads(message)
+        yield message
 
 
 def payloads(message):
@@ -91,12 +91,13 @@ def payloads(message):
 def nonces(path, spi_i, spi_r):
     """Ni and Nr of the IKE_SA_INIT exchange of that IKE SA: the last request before the response with both SPIs"""
     ni = None
-    for initiator, responder, exchange, flags, found in ike_messages(path):
-        if exchange != 34 or initiator != spi_i or 40 not in found:
+    for message in ike_datagrams(path):
+        found = payloads(message)
+        if message[18] != 34 or message[:8] != spi_i or 40 not in found:
             continue
-        if not flags & 0x20:
+        if not message[19] & 0x20:
             ni = found[40]
-        elif responder == spi_r:
+        elif message[8:16] == spi_r:
             return ni, found[40]
     raise ValueError(path)
 

@@ -21,6 +21,8 @@ private let targets: [String: @Sendable () -> Target] = [
     "vector-rsp": { FileTarget(suffix: "rsp").vectors },
     "ha-message": { LinkTarget().message },
     "cluster-record": { RecordTarget().record },
+    "ike-message": { ikeMessage },
+    "ike-inner": { ikeInner },
 ]
 
 private nonisolated(unsafe) let target: Target = {
