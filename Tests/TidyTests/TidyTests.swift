@@ -31,7 +31,7 @@ private let arrows: [String: Set<String>] = [
     "Wire": [],
     "Crypto": ["COpenSSL"],
     "ESP": ["Wire", "Crypto", "Glibc"],
-    "IKEStub": ["Crypto", "ESP", "Wire"],
+    "IKEStub": ["Crypto", "ESP", "Wire", "HeapModule"],
     "CryptoCardSim": ["ESP", "Wire", "Crypto"],
     "Cluster": ["Crypto", "ESP", "Wire"],
     "Gateway": ["Cluster", "CryptoCardSim", "ESP", "Wire", "Crypto", "IKEStub"],

@@ -1,0 +1,236 @@
+// CHILD SAs that we ask for: the first one, further ones, and successors (RFC 7296 §1.3, §2.8).
+
+internal import Crypto
+internal import ESP
+internal import Wire
+
+extension IKEAssociation {
+    /// Addresses of `selectors` on our side or on the peer's.
+    func resolve(_ selectors: ChildPolicy.Selectors, isLocal: Bool) -> [TrafficSelector] {
+        switch selectors {
+        case .fixed(let list): return list
+        case .dynamic:
+            // The initiator has the virtual address, whichever end asks.
+            let isVirtual = isLocal == hasOwnVirtualAddress
+            if !virtualAddresses.isEmpty, isVirtual {
+                return virtualAddresses.map { TrafficSelector(host: $0) }
+            }
+            return [TrafficSelector(host: isLocal ? path.local : path.remote)]
+        }
+    }
+
+    /// What we ask for; nil: there is no room for another pair.
+    func offerChild(
+        _ policy: ChildPolicy, replacing child: Child?, group: KeyAgreementGroup?,
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) throws(CryptoError) -> ChildOffer? {
+        let environment = step.environment
+        let spi = environment.resources.inboundSPI(
+            initiatorSPI: initiatorSPI, &environment.random)
+        guard let spi else {
+            report(.noRoom, .warning, "no room for another pair of \(policy.name)", &outcome)
+            return nil
+        }
+        var agreement: KeyAgreement?
+        if let group { agreement = try KeyAgreement(group, random: &environment.random) }
+        return ChildOffer(
+            policy: policy.name, inbound: spi, nonce: environment.random.octets(nonceBytes),
+            agreement: agreement,
+            local: child?.local ?? resolve(policy.local, isLocal: true),
+            remote: child?.remote ?? resolve(policy.remote, isLocal: false),
+            replaces: child?.inbound)
+    }
+
+    /// The payloads of an offer. In IKE_AUTH there is neither nonce nor key agreement.
+    func payloads(of offer: ChildOffer, _ policy: ChildPolicy, isFirst: Bool) -> [Payload] {
+        var payloads: [Payload] = []
+        if let old = offer.replaces {
+            payloads.append(
+                .notify(Notify(.rekeySA, protocol: .esp, spi: old.octets)))
+        }
+        if policy.mode == .transport { payloads.append(.notify(.useTransportMode)) }
+        payloads.append(
+            .securityAssociation(
+                policy.proposals.proposals(spi: offer.inbound.octets, offersGroups: !isFirst)))
+        if !isFirst {
+            payloads.append(.nonce(offer.nonce))
+            if let value = offer.publicValue {
+                payloads.append(.keyExchange(group: value.group.rawValue, data: value.data))
+            }
+        }
+        payloads.append(.initiatorSelectors(SelectorList(offer.local)))
+        payloads.append(.responderSelectors(SelectorList(offer.remote)))
+        return payloads
+    }
+
+    /// Asks for a pair by CREATE_CHILD_SA.
+    func requestChild(
+        _ policy: ChildPolicy, replacing child: Child?, group: KeyAgreementGroup?,
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) throws(CryptoError) {
+        let offer = try offerChild(policy, replacing: child, group: group, step, &outcome)
+        guard let offer else { return }
+        try request(
+            .createChildSA, .createChild(offer), payloads(of: offer, policy, isFirst: false), step,
+            &outcome)
+    }
+
+    /// The answer to an offer, in IKE_AUTH or CREATE_CHILD_SA.
+    func acceptChild(
+        _ offer: ChildOffer, _ payloads: [Payload], isFirst: Bool, firstNonces: [UInt8] = [],
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) throws(CryptoError) {
+        let environment = step.environment
+        guard let policy = childPolicy(offer.policy, environment) else {
+            return environment.resources.release(offer.inbound)
+        }
+        if let error = payloads.errorNotify {
+            environment.resources.release(offer.inbound)
+            return try childRefused(offer, policy, error, isFirst: isFirst, step, &outcome)
+        }
+        guard let proposals = payloads.proposals,
+            let transforms = policy.proposals.accepted(proposals, offersGroups: !isFirst),
+            let suite = ChildSuite(transforms), let spi = SPI(octets: proposals[0].spi),
+            !spi.isReserved, let local = payloads.initiatorSelectors,
+            let remote = payloads.responderSelectors, isNarrowing(local, of: offer.local),
+            isNarrowing(remote, of: offer.remote)
+        else {
+            environment.resources.release(offer.inbound)
+            return try childUnusable(offer, policy, payloads, step, &outcome)
+        }
+        var nonces = firstNonces
+        var shared = SecretBytes(count: 0)
+        if !isFirst {
+            guard let nonce = payloads.nonce, nonceRange.contains(nonce.count),
+                let secret = offer.sharedSecret(payloads.keyExchange, suite.group)
+            else {
+                environment.resources.release(offer.inbound)
+                return try childUnusable(offer, policy, payloads, step, &outcome)
+            }
+            nonces = offer.nonce + nonce
+            shared = secret
+        }
+        let asksTransport = policy.mode == .transport
+        let mode: Mode =
+            asksTransport && payloads.notify(.useTransportMode) != nil ? .transport : .tunnel
+        try install(
+            ChildAgreement(
+                policy: policy, suite: suite, mode: mode, inbound: offer.inbound, outbound: spi,
+                local: local, remote: remote, replaces: offer.replaces, isOurs: true),
+            shared: shared, nonces: nonces, step, &outcome)
+        if let old = offer.replaces {
+            finishRekey(of: old, offer, peerNonce: payloads.nonce ?? [], &outcome)
+        }
+    }
+
+    /// Our successor is there: which of the pairs are now too many? (RFC 7296 §2.8.1)
+    private func finishRekey(
+        of old: SPI, _ offer: ChildOffer, peerNonce: [UInt8], _ outcome: inout IKEOutcome
+    ) {
+        mark(old, .replaced)
+        guard let collision = offer.collision else {
+            return requests.add(.deleteChildren([old]))
+        }
+        let own = isLower(peerNonce, than: offer.nonce) ? peerNonce : offer.nonce
+        if isLower(own, than: collision.lowestNonce) {
+            // The peer's successor survives, and the peer deletes the old pair.
+            mark(offer.inbound, .replaced)
+            requests.add(.deleteChildren([offer.inbound]))
+            beginSending(through: collision.inbound, &outcome)
+        } else {
+            mark(collision.inbound, .replaced)
+            requests.add(.deleteChildren([old]))
+        }
+    }
+
+    /// The peer says no.
+    private func childRefused(
+        _ offer: ChildOffer, _ policy: ChildPolicy, _ error: Notify, isFirst: Bool,
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) throws(CryptoError) {
+        let old = offer.replaces.flatMap { spi in children.first { $0.inbound == spi } }
+        switch NotifyType(rawValue: error.type) {
+        case .invalidKEPayload where !isFirst:
+            guard let group = KeyAgreementGroup(wished: error.data),
+                group != offer.publicValue?.group,
+                policy.proposals.contains(where: { $0.groups.contains(group) })
+            else { break }
+            return try requestChild(policy, replacing: old, group: group, step, &outcome)
+        case .temporaryFailure:
+            // The peer is busy with the same (RFC 7296 §2.25).
+            if let old { postpone(old.inbound, step) }
+            return
+        case .childSANotFound:
+            // The peer has lost the pair, or has rekeyed it before we could (§2.8.1).
+            if let old, offer.collision == nil { forget(old, step.environment, &outcome) }
+            return
+        default: break
+        }
+        report(
+            .peerError, .warning,
+            "the peer refuses \(policy.name) with \(error.name); we offered "
+                + policy.proposals.map(\.description).joined(separator: ", ")
+                + " for \(offer.local.text) - \(offer.remote.text)", &outcome)
+        if let old { postpone(old.inbound, step) }
+    }
+
+    /// The peer says yes, to something that we did not ask.
+    private func childUnusable(
+        _ offer: ChildOffer, _ policy: ChildPolicy, _ payloads: [Payload],
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) throws(CryptoError) {
+        report(
+            .syntax, .warning,
+            "the peer's answer for \(policy.name) can't be used: "
+                + "\(payloads.proposals?.text ?? "no proposal") for "
+                + "\((payloads.initiatorSelectors ?? []).text) - "
+                + "\((payloads.responderSelectors ?? []).text)", &outcome)
+        // It believes in a pair that we don't have.
+        if let octets = payloads.proposals?.first?.spi, octets.count == 4 {
+            requests.add(.deleteChildren([offer.inbound]))
+        }
+    }
+
+    func childPolicy(_ name: String, _ environment: IKEEnvironment) -> ChildPolicy? {
+        environment.configuration.connection(named: connection)?.children.first {
+            $0.name == name
+        }
+    }
+
+    func mark(_ spi: SPI, _ stage: Child.Stage) {
+        guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
+        children[index].stage = stage
+    }
+
+    /// Tries again later, before the end of its life.
+    private func postpone(_ spi: SPI, _ step: borrowing Step) {
+        guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
+        let patience = timers(step.environment).retransmission
+        children[index].rekey = step.now &+ patience &+ step.environment.random.uint64() % patience
+    }
+
+    /// The pair is over at the peer.
+    func forget(_ child: Child, _ environment: IKEEnvironment, _ outcome: inout IKEOutcome) {
+        children.removeAll { $0.inbound == child.inbound }
+        drop(child, environment, &outcome)
+        report(.childClosed, .info, "\(child.policy) \(child.inbound) closed", &outcome)
+    }
+
+    /// The peer has shown that it can decrypt what the pair sends.
+    func beginSending(through spi: SPI, _ outcome: inout IKEOutcome) {
+        guard let index = children.firstIndex(where: { $0.inbound == spi }),
+            !children[index].sends
+        else { return }
+        children[index].sends = true
+        outcome.events.append(.sendThrough(spi))
+        outcome.noteChange(of: localSPI)
+    }
+}
+
+extension KeyAgreementGroup {
+    /// The group that INVALID_KE_PAYLOAD names (RFC 7296 §1.3).
+    init?(wished data: [UInt8]) {
+        guard data.count == 2 else { return nil }
+        self.init(rawValue: UInt16(data[0]) << 8 | UInt16(data[1]))
+    }
+}

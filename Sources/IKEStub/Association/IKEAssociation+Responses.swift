@@ -1,0 +1,78 @@
+// The peer's responses to our requests.
+
+internal import Crypto
+internal import ESP
+internal import Wire
+
+extension IKEAssociation {
+    /// Takes the response to the request that is outstanding. Returns an IKE SA that came to be.
+    func accept(
+        _ payloads: [Payload], _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) throws(CryptoError) -> IKEAssociation? {
+        guard let outstanding = requests.outstanding else { return nil }
+        requests.outstanding = nil
+        if case .liveness = outstanding.exchange {} else { outcome.noteChange(of: localSPI) }
+        var successor: IKEAssociation?
+        switch outstanding.exchange {
+        case .ikeSAInit: break
+        case .ikeAuth: try receiveAuthenticationResponse(payloads, step, &outcome)
+        case .createChild(let offer):
+            try acceptChild(offer, payloads, isFirst: false, step, &outcome)
+        case .rekeyIKE(let offer):
+            successor = try acceptSuccessor(offer, payloads, step, &outcome)
+        case .deleteChildren(let spis):
+            for spi in spis { finishDelete(spi, step, &outcome) }
+        case .deleteIKE: close(step, &outcome)
+        case .liveness: break
+        }
+        try runTasks(step, &outcome)
+        return successor
+    }
+
+    private func finishDelete(
+        _ spi: SPI, _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) {
+        guard let child = children.first(where: { $0.inbound == spi }) else { return }
+        startSuccessor(of: spi, &outcome)
+        linger(spi, step)
+        report(.childClosed, .info, "\(child.policy) \(child.inbound) closed", &outcome)
+    }
+
+    /// Sends the next request, when the window is free.
+    func runTasks(_ step: borrowing Step, _ outcome: inout IKEOutcome) throws(CryptoError) {
+        while requests.outstanding == nil, !requests.tasks.isEmpty, stage != .closed, keys != nil {
+            try run(requests.tasks.removeFirst(), step, &outcome)
+        }
+    }
+
+    private func run(
+        _ task: PendingTask, _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) throws(CryptoError) {
+        let environment = step.environment
+        switch task {
+        case .rekeyChild(let spi):
+            guard stage == .established,
+                let child = children.first(where: { $0.inbound == spi && $0.stage == .active }),
+                let policy = childPolicy(child.policy, environment)
+            else { return }
+            try requestChild(
+                policy, replacing: child, group: policy.proposals[0].groups.first, step, &outcome)
+        case .createChild(let name):
+            guard stage == .established, let policy = childPolicy(name, environment) else {
+                return
+            }
+            try requestChild(
+                policy, replacing: nil, group: policy.proposals[0].groups.first, step, &outcome)
+        case .deleteChildren(let spis):
+            try request(
+                .informational, .deleteChildren(spis), [.delete(Delete(esp: spis))], step, &outcome)
+        case .rekeyIKE:
+            guard stage == .established else { return }
+            try requestSuccessor(group: nil, step, &outcome)
+        case .deleteIKE:
+            try request(.informational, .deleteIKE, [.delete(.ike)], step, &outcome)
+        case .liveness:
+            try request(.informational, .liveness, [], step, &outcome)
+        }
+    }
+}

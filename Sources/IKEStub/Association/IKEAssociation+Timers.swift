@@ -1,0 +1,121 @@
+// What is due without a message: repetitions, rekeying, liveness, ends of lives.
+
+internal import Crypto
+internal import ESP
+internal import Wire
+
+extension IKEAssociation {
+    /// When ``advance(_:_:)`` has something to do, in nanoseconds of the owner's clock.
+    func deadline(_ environment: IKEEnvironment) -> UInt64 {
+        guard stage != .closed else { return .max }
+        var next = times.end
+        if let outstanding = requests.outstanding { next = min(next, outstanding.repeatAt) }
+        guard stage == .established else { return next }
+        next = min(next, times.rekey)
+        for child in children { next = min(next, child.rekey, child.end) }
+        let timers = timers(environment)
+        if timers.liveness != 0, requests.outstanding == nil {
+            next = min(next, times.heard &+ timers.liveness)
+        }
+        if sendsKeepalives { next = min(next, times.sent &+ timers.keepalive) }
+        return next
+    }
+
+    private var sendsKeepalives: Bool { traits.contains(.localNAT) && path.hasMarker }
+
+    /// Does what is due at `step.now`.
+    func advance(_ step: borrowing Step, _ outcome: inout IKEOutcome) throws(CryptoError) {
+        guard stage != .closed else { return }
+        if step.now >= times.end {
+            report(
+                .closed, .warning,
+                stage == .established ? "its life is over without a successor" : "given up",
+                &outcome)
+            return close(step, &outcome)
+        }
+        guard repeatRequest(step, &outcome) else { return }
+        guard stage == .established else { return try runTasks(step, &outcome) }
+        if step.now >= times.rekey {
+            times.rekey = .max
+            requests.add(.rekeyIKE)
+        }
+        advanceChildren(step, &outcome)
+        let timers = timers(step.environment)
+        if timers.liveness != 0, requests.outstanding == nil, requests.tasks.isEmpty,
+            step.now >= lastHeard(step.environment) &+ timers.liveness
+        {
+            requests.add(.liveness)
+        }
+        try runTasks(step, &outcome)
+        if sendsKeepalives, step.now >= times.sent &+ timers.keepalive {
+            times.sent = step.now
+            outcome.events.append(.keepalive(path))
+        }
+    }
+
+    /// Packets through the pairs are as good a sign of life as messages (RFC 7296 §2.4).
+    private func lastHeard(_ environment: IKEEnvironment) -> UInt64 {
+        for child in children {
+            guard let received = environment.resources.lastReceived(child.inbound) else { continue }
+            times.heard = max(times.heard, received)
+        }
+        return times.heard
+    }
+
+    /// Repeats the outstanding request, or gives the peer up. False: the IKE SA is closed.
+    private func repeatRequest(_ step: borrowing Step, _ outcome: inout IKEOutcome) -> Bool {
+        guard var outstanding = requests.outstanding, step.now >= outstanding.repeatAt else {
+            return true
+        }
+        let timers = timers(step.environment)
+        guard outstanding.repetitions < timers.retransmissionTries else {
+            report(
+                .peerSilent, .warning,
+                "no answer after \(outstanding.repetitions) repetitions: taken for dead", &outcome)
+            close(step, &outcome)
+            return false
+        }
+        outstanding.repetitions += 1
+        outstanding.repeatAt = step.now &+ outstanding.patience
+        outstanding.patience = outstanding.patience * timers.retransmissionBase / 100
+        requests.outstanding = outstanding
+        times.sent = step.now
+        outcome.events.append(.send(outstanding.datagrams, path))
+        return true
+    }
+
+    private func advanceChildren(_ step: borrowing Step, _ outcome: inout IKEOutcome) {
+        let environment = step.environment
+        for child in children {
+            if child.stage == .lingering {
+                if step.now >= child.end {
+                    children.removeAll { $0.inbound == child.inbound }
+                    drop(child, environment, &outcome)
+                    outcome.noteChange(of: localSPI)
+                }
+                continue
+            }
+            if step.now >= child.end {
+                report(
+                    .childClosed, .warning,
+                    "\(child.policy) \(child.inbound) has outlived its keys", &outcome)
+                setRekey(.max, of: child.inbound)
+                setEnd(.max, of: child.inbound)
+                requests.add(.deleteChildren([child.inbound]))
+            } else if step.now >= child.rekey {
+                setRekey(.max, of: child.inbound)
+                if child.stage == .active { requests.add(.rekeyChild(child.inbound)) }
+            }
+        }
+    }
+
+    private func setRekey(_ time: UInt64, of spi: SPI) {
+        guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
+        children[index].rekey = time
+    }
+
+    private func setEnd(_ time: UInt64, of spi: SPI) {
+        guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
+        children[index].end = time
+    }
+}

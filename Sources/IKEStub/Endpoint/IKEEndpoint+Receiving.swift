@@ -1,0 +1,196 @@
+// A datagram's way: to a new set-up, or to the IKE SA that it names.
+
+internal import Crypto
+internal import ESP
+internal import Wire
+
+extension IKEEndpoint {
+    /// Takes a datagram, without the non-ESP marker.
+    public func receive(
+        _ datagram: UnsafeRawBufferPointer, path: IKEPath, now: UInt64, seconds: Int64
+    ) -> IKEOutcome {
+        var outcome = IKEOutcome()
+        let step = Step(now: now, seconds: seconds, environment: environment)
+        let message: ParsedMessage
+        do {
+            message = try IKEMessage.read(datagram)
+        } catch {
+            refuseUnreadable(error, datagram, path, &outcome)
+            return outcome
+        }
+        let header = message.header
+        let isInit = header.exchangeType == .ikeSAInit
+        if isInit, !header.flags.contains(.response) {
+            receiveInit(message, Array(datagram), path, step, &outcome)
+        } else {
+            let byInitiator = header.flags.contains(.initiator)
+            let spi = byInitiator ? header.responderSPI : header.initiatorSPI
+            guard let association = associations[spi],
+                (association.role == .responder) == byInitiator
+            else {
+                counters.count(.unknownSPI)
+                return outcome
+            }
+            receive(message, datagram, association, path, step, &outcome)
+        }
+        return outcome
+    }
+
+    /// A message that can't be read is answered only where RFC 7296 §2.5 asks for it, and never
+    /// when it is a response.
+    private func refuseUnreadable(
+        _ fault: MessageFault, _ datagram: UnsafeRawBufferPointer, _ path: IKEPath,
+        _ outcome: inout IKEOutcome
+    ) {
+        guard case .majorVersion = fault else { return counters.count(.malformed) }
+        counters.count(.version)
+        guard let notify = fault.notify, datagram.count >= IKEHeader.byteCount,
+            datagram[19] & IKEHeader.Flags.response.rawValue == 0,
+            let base = datagram.baseAddress
+        else { return }
+        let answer = IKEMessage(
+            initiatorSPI: load64(base, 0), responderSPI: load64(base, 8), exchange: .ikeSAInit,
+            flags: .response, messageID: load32(base, 20), payloads: [.notify(notify)])
+        outcome.events.append(.send([answer.encoded()], path))
+    }
+
+    private func receive(
+        _ message: ParsedMessage, _ datagram: UnsafeRawBufferPointer,
+        _ association: IKEAssociation, _ path: IKEPath, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
+    ) {
+        var arrivals = Arrivals()
+        perform(association, &outcome) { outcome throws(CryptoError) in
+            arrivals = try association.receive(message, datagram, path, step, &outcome)
+        }
+        if let reason = arrivals.drop { counters.count(reason) }
+        if let successor = arrivals.successor { keep(successor) }
+        if let identity = arrivals.onlyContactOf {
+            for other in sorted(associations.values)
+            where other !== association && other.remoteIdentity?.isSame(as: identity) == true
+                && other.connection == association.connection
+            {
+                other.close(step, &outcome)
+                settle(other)
+            }
+        }
+    }
+
+    /// In an order that does not change from run to run.
+    func sorted(_ some: some Sequence<IKEAssociation>) -> [IKEAssociation] {
+        some.sorted { ($0.times.created, $0.localSPI) < ($1.times.created, $1.localSPI) }
+    }
+
+    // MARK: IKE_SA_INIT
+
+    private func receiveInit(
+        _ message: ParsedMessage, _ datagram: [UInt8], _ path: IKEPath, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
+    ) {
+        let header = message.header
+        guard header.responderSPI == 0, header.flags.contains(.initiator), header.messageID == 0,
+            message.protected == nil
+        else { return counters.count(.malformed) }
+        if let spi = halfOpen.localSPI(initiatorSPI: header.initiatorSPI, path),
+            let association = associations[spi]
+        {
+            // Repeated: the same answer (RFC 7296 §2.1).
+            guard association.handshake?.request == datagram else {
+                return counters.count(.unexpected)
+            }
+            return outcome.events.append(.send(association.responses.last, path))
+        }
+        let connections = environment.configuration.connections.filter { $0.isFor(path) }
+        let policies = connections.flatMap(\.proposals)
+        switch InitRequest.read(message.payloads, policies) {
+        case .failure(let error):
+            counters.count(.refused)
+            refuse(error.refusal, message, policies, path, now: step.now, &outcome)
+        case .success(let request):
+            guard admits(request, message, path, step, &outcome) else { return }
+            open(request, message, datagram, connections, path, step, &outcome)
+        }
+    }
+
+    private func refuse(
+        _ refusal: InitRefusal, _ message: ParsedMessage, _ policies: [ProposalPolicy],
+        _ path: IKEPath, now: UInt64, _ outcome: inout IKEOutcome
+    ) {
+        if case .noProposal = refusal, reports.admits(path.remote, now: now) {
+            let own = policies.map(\.description).joined(separator: ", ")
+            outcome.report(
+                IKEReport(
+                    kind: .noProposal, level: .warning, connection: "", path: path,
+                    text: "no proposal fits: the peer's are "
+                        + "\(message.payloads.proposals?.text ?? ""); ours for its address are "
+                        + (own.isEmpty ? "none" : own)))
+        }
+        answer(message, [refusal.notify], path, &outcome)
+    }
+
+    private func answer(
+        _ message: ParsedMessage, _ payloads: [Payload], _ path: IKEPath,
+        _ outcome: inout IKEOutcome
+    ) {
+        let answer = IKEMessage(
+            initiatorSPI: message.header.initiatorSPI, responderSPI: 0, exchange: .ikeSAInit,
+            flags: .response, messageID: 0, payloads: payloads)
+        outcome.events.append(.send([answer.encoded()], path))
+    }
+
+    /// Bounds what strangers can make us do.
+    private func admits(
+        _ request: InitRequest, _ message: ParsedMessage, _ path: IKEPath,
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) -> Bool {
+        let limits = environment.configuration.limits
+        guard halfOpen.count < limits.halfOpen, associations.count < limits.associations,
+            halfOpen.count(of: path.remote) < limits.halfOpenPerAddress
+        else {
+            counters.count(.halfOpenLimit)
+            return false
+        }
+        guard halfOpen.count >= limits.cookiesAbove else { return true }
+        cookies.renew(&environment.random, now: step.now)
+        let spi = message.header.initiatorSPI
+        do throws(CryptoError) {
+            if let cookie = message.payloads.notify(.cookie) {
+                let isOurs = try cookies.isOurs(
+                    cookie.data, nonce: request.nonce, path.remote, initiatorSPI: spi)
+                if !isOurs { counters.count(.cookieWrong) }
+                if isOurs { return true }
+            }
+            let cookie = try cookies.cookie(nonce: request.nonce, path.remote, initiatorSPI: spi)
+            counters.count(.cookieAsked)
+            answer(message, [.notify(.cookie, cookie)], path, &outcome)
+        } catch {
+            counters.count(.library)
+        }
+        return false
+    }
+
+    private func open(
+        _ request: InitRequest, _ message: ParsedMessage, _ datagram: [UInt8],
+        _ connections: [Connection], _ path: IKEPath, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
+    ) {
+        let anchors = connections.compactMap { connection -> TrustAnchors? in
+            guard case .certificate(let anchors) = connection.remoteAuthentication else {
+                return nil
+            }
+            return anchors
+        }
+        do throws(CryptoError) {
+            let association = try IKEAssociation.answer(
+                request, message.header, datagram, message.payloads, path: path,
+                asksCertificates: anchors,
+                pretendsNAT: connections.contains { $0.forcesEncapsulation },
+                lifetime: connections.first?.timers.halfOpen ?? IKETimers().halfOpen, step,
+                &outcome)
+            halfOpen.insert(association)
+            keep(association)
+        } catch {
+            counters.count(.library)
+        }
+    }
+}

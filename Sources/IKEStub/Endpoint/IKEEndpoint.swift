@@ -1,0 +1,170 @@
+// All IKE SAs of a node: datagrams and time come in, events go out.
+
+internal import Crypto
+internal import ESP
+internal import HeapModule
+public import Wire
+
+/// The IKEv2 side of a gateway, for initiators and responders.
+///
+/// It has neither socket nor clock. Every call brings the time along: `now` in nanoseconds of a
+/// clock that only goes forward, `seconds` since 1970 for certificates.
+public final class IKEEndpoint {
+    let environment: IKEEnvironment
+    var associations: [UInt64: IKEAssociation] = [:]
+    var halfOpen = HalfOpenTable()
+    var cookies: CookieJar
+    var reports = ReportGate()
+    /// What was not acted upon.
+    public internal(set) var counters = IKECounters()
+    private var due = Heap<Due>()
+
+    /// An IKE SA and when it wants to be advanced. Entries that were overtaken stay in the heap
+    /// until their time comes, and are ignored then.
+    private struct Due: Comparable {
+        let time: UInt64
+        let localSPI: UInt64
+
+        static func < (left: Due, right: Due) -> Bool {
+            (left.time, left.localSPI) < (right.time, right.localSPI)
+        }
+    }
+
+    /// An endpoint without IKE SAs.
+    public init(_ environment: IKEEnvironment, now: UInt64) {
+        self.environment = environment
+        cookies = CookieJar(&environment.random, now: now)
+    }
+
+    /// IKE SAs, half-open ones too.
+    public var count: Int { associations.count }
+
+    // MARK: Time
+
+    /// When ``advance(to:seconds:)`` has something to do; nil: never.
+    public var deadline: UInt64? { due.min?.time }
+
+    /// Does what is due.
+    public func advance(to now: UInt64, seconds: Int64) -> IKEOutcome {
+        var outcome = IKEOutcome()
+        let step = Step(now: now, seconds: seconds, environment: environment)
+        while let next = due.min, next.time <= now {
+            due.removeMin()
+            guard let association = associations[next.localSPI],
+                association.scheduled == next.time
+            else { continue }
+            association.scheduled = .max
+            perform(association, &outcome) { outcome throws(CryptoError) in
+                try association.advance(step, &outcome)
+            }
+        }
+        return outcome
+    }
+
+    /// Puts an IKE SA that was touched in its place: in the heap, or out of the tables.
+    func settle(_ association: IKEAssociation) {
+        if association.stage != .initAnswered { halfOpen.remove(association) }
+        guard association.stage != .closed else {
+            associations[association.localSPI] = nil
+            return
+        }
+        let deadline = association.deadline(environment)
+        guard deadline != association.scheduled else { return }
+        association.scheduled = deadline
+        if deadline != .max { due.insert(Due(time: deadline, localSPI: association.localSPI)) }
+    }
+
+    /// Runs a step of one IKE SA. Without memory for its cryptography nothing of it is done.
+    func perform(
+        _ association: IKEAssociation, _ outcome: inout IKEOutcome,
+        _ body: (inout IKEOutcome) throws(CryptoError) -> Void
+    ) {
+        do throws(CryptoError) {
+            try body(&outcome)
+        } catch {
+            counters.count(.library)
+        }
+        settle(association)
+    }
+
+    func keep(_ association: IKEAssociation) {
+        associations[association.localSPI] = association
+        settle(association)
+    }
+
+    // MARK: Commands
+
+    /// Begins an IKE SA. Nil: there is no such connection, or it does not say where the peer is.
+    public func initiate(
+        _ connection: String, child: String?, path: IKEPath, now: UInt64, seconds: Int64
+    ) -> (localSPI: UInt64, IKEOutcome)? {
+        guard let policy = environment.configuration.connection(named: connection) else {
+            return nil
+        }
+        let step = Step(now: now, seconds: seconds, environment: environment)
+        var outcome = IKEOutcome()
+        let childPolicy = child.flatMap { name in policy.children.first { $0.name == name } }
+        guard child == nil || childPolicy != nil,
+            let association = try? IKEAssociation.begin(
+                policy, child: childPolicy, path: path, step, &outcome)
+        else { return nil }
+        keep(association)
+        return (association.localSPI, outcome)
+    }
+
+    /// What can be asked of an established IKE SA.
+    public enum Command: Sendable {
+        /// New keys for the pair with this inbound SPI.
+        case rekeyChild(SPI)
+        /// New keys for the IKE SA.
+        case rekey
+        /// A further pair of that policy.
+        case createChild(String)
+        /// The end of one pair.
+        case deleteChild(SPI)
+        /// The end of the IKE SA and all its pairs.
+        case delete
+        /// A sign of life.
+        case probe
+    }
+
+    /// Asks the peer; nil: there is no such IKE SA.
+    public func command(
+        _ command: Command, localSPI: UInt64, now: UInt64, seconds: Int64
+    ) -> IKEOutcome? {
+        guard let association = associations[localSPI] else { return nil }
+        let step = Step(now: now, seconds: seconds, environment: environment)
+        var outcome = IKEOutcome()
+        guard association.isEstablished else {
+            association.close(step, &outcome)
+            settle(association)
+            return outcome
+        }
+        association.requests.add(command.task)
+        perform(association, &outcome) { outcome throws(CryptoError) in
+            try association.runTasks(step, &outcome)
+        }
+        return outcome
+    }
+
+    /// A good packet came in through a pair for the first time: the peer is ready for what the
+    /// pair sends.
+    public func noteReceived(_ spi: SPI, localSPI: UInt64) -> IKEOutcome {
+        var outcome = IKEOutcome()
+        associations[localSPI]?.beginSending(through: spi, &outcome)
+        return outcome
+    }
+}
+
+extension IKEEndpoint.Command {
+    fileprivate var task: PendingTask {
+        switch self {
+        case .rekeyChild(let spi): .rekeyChild(spi)
+        case .rekey: .rekeyIKE
+        case .createChild(let name): .createChild(policy: name)
+        case .deleteChild(let spi): .deleteChildren([spi])
+        case .delete: .deleteIKE
+        case .probe: .liveness
+        }
+    }
+}

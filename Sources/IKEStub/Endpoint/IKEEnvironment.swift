@@ -1,0 +1,68 @@
+// What an endpoint needs from outside, beside messages and time.
+
+public import Crypto
+public import ESP
+public import Wire
+
+/// Numbers and addresses of which only the node, or its cluster, knows which are free.
+public protocol IKEResources {
+    /// An SPI for an IKE SA that we begin. In a cluster its distribution identifier is ours.
+    mutating func initiatorSPI(_ random: inout any RandomSource) -> UInt64
+    /// An SPI for an IKE SA that a peer began.
+    mutating func responderSPI(
+        initiatorSPI: UInt64, _ random: inout any RandomSource
+    ) -> UInt64
+    /// An SPI for what we receive in a tunnel of that IKE SA; nil: there is no room for another
+    /// (NO_ADDITIONAL_SAS). In a cluster it has the identifier of the initiator's SPI.
+    mutating func inboundSPI(initiatorSPI: UInt64, _ random: inout any RandomSource) -> SPI?
+    /// The SPI was not used, or its pair is gone.
+    mutating func release(_ spi: SPI)
+    /// An address of the pool for the peer, the same one as before if it is free; nil: none left.
+    mutating func address(from pool: AddressPool, for identity: Identity) -> IPAddress?
+    /// The peer is gone.
+    mutating func release(_ address: IPAddress)
+    /// When the last good packet came in through the pair, in nanoseconds of the owner's clock.
+    func lastReceived(_ spi: SPI) -> UInt64?
+}
+
+/// Everything of the outside, in one place that all IKE SAs of an endpoint share.
+public final class IKEEnvironment {
+    let library: CryptoLibrary
+    /// Replaced as a whole when the configuration file was read again.
+    public var configuration: IKEConfiguration
+    /// Where all random numbers come from.
+    public var random: any RandomSource
+    /// Numbers and addresses.
+    public var resources: any IKEResources
+    /// See ``IKEAssociation/generation``.
+    public var generation: UInt16
+
+    /// See the properties.
+    public init(
+        library: CryptoLibrary, configuration: IKEConfiguration, random: any RandomSource,
+        resources: any IKEResources, generation: UInt16
+    ) {
+        self.library = library
+        self.configuration = configuration
+        self.random = random
+        self.resources = resources
+        self.generation = generation
+    }
+}
+
+/// Addresses that peers get (RFC 7296 §2.19), with what they must know besides.
+public struct AddressPool: Hashable, Sendable {
+    /// Its name in the configuration.
+    public let name: String
+    /// First and last address.
+    public let range: TrafficSelector
+    /// Name servers for its peers.
+    public let nameServers: [IPAddress]
+
+    /// See the properties.
+    public init(name: String, range: TrafficSelector, nameServers: [IPAddress] = []) {
+        self.name = name
+        self.range = range
+        self.nameServers = nameServers
+    }
+}

@@ -1,0 +1,97 @@
+// Numbers and addresses for a node that stands alone.
+
+public import Crypto
+internal import ESP
+public import Wire
+
+/// Chooses freely, and remembers what is taken.
+public struct LocalResources: IKEResources {
+    private let capacity: Int
+    private var spis: Set<SPI> = []
+    private var holders: [IPAddress: Identity] = [:]
+    private var received: [SPI: UInt64] = [:]
+
+    /// `capacity`: pairs of CHILD SAs that there is room for.
+    public init(capacity: Int) { self.capacity = capacity }
+
+    /// Random, not 0.
+    public mutating func initiatorSPI(_ random: inout any RandomSource) -> UInt64 {
+        nonZero(&random)
+    }
+
+    /// Random, not 0.
+    public mutating func responderSPI(
+        initiatorSPI: UInt64, _ random: inout any RandomSource
+    ) -> UInt64 { nonZero(&random) }
+
+    private func nonZero(_ random: inout any RandomSource) -> UInt64 {
+        while true {
+            let value = random.uint64()
+            if value != 0 { return value }
+        }
+    }
+
+    /// Random, not reserved, not in use.
+    public mutating func inboundSPI(
+        initiatorSPI: UInt64, _ random: inout any RandomSource
+    ) -> SPI? {
+        guard spis.count < capacity else { return nil }
+        while true {
+            let spi = SPI(UInt32(truncatingIfNeeded: random.uint64()))
+            if !spi.isReserved, spis.insert(spi).inserted { return spi }
+        }
+    }
+
+    /// Frees the SPI.
+    public mutating func release(_ spi: SPI) {
+        spis.remove(spi)
+        received[spi] = nil
+    }
+
+    /// The first free one, beginning at a place that depends on the identity, so that a peer that
+    /// comes back finds its address free more often than not.
+    public mutating func address(
+        from pool: AddressPool, for identity: Identity
+    ) -> IPAddress? {
+        let first = pool.range.first
+        let size = pool.size
+        let digest = identity.body.withUnsafeBytes { Hash.sha256.digest($0) }
+        let start = digest[..<8].reduce(0) { $0 << 8 | UInt64($1) } % size
+        for step in 0..<min(size, UInt64(holders.count) + 1) {
+            let address = first.advanced(by: (start + step) % size)
+            guard holders[address] == nil else { continue }
+            holders[address] = identity
+            return address
+        }
+        return nil
+    }
+
+    /// Frees the address.
+    public mutating func release(_ address: IPAddress) { holders[address] = nil }
+
+    /// What ``noteReceived(_:at:)`` was told.
+    public func lastReceived(_ spi: SPI) -> UInt64? { received[spi] }
+
+    /// A good packet came in through the pair.
+    public mutating func noteReceived(_ spi: SPI, at now: UInt64) {
+        if spis.contains(spi) { received[spi] = now }
+    }
+}
+
+extension AddressPool {
+    /// Addresses, at most 2^63: no node has more peers.
+    var size: UInt64 {
+        let last = range.last
+        let low = last.low &- range.first.low
+        let isWide = last.high != range.first.high
+        return isWide || low >= 1 << 63 ? 1 << 63 : low + 1
+    }
+}
+
+extension IPAddress {
+    fileprivate func advanced(by offset: UInt64) -> IPAddress {
+        guard family == .v6 else { return IPAddress(v4: UInt32(truncatingIfNeeded: low + offset)) }
+        let (sum, carries) = low.addingReportingOverflow(offset)
+        return IPAddress(high: high &+ (carries ? 1 : 0), low: sum)
+    }
+}
