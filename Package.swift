@@ -57,7 +57,10 @@ let package = Package(
 
         // Edge and proof.
         .target(
-            name: "GatewayIO", dependencies: ["CPcap", "Crypto", "ESP", "Wire"],
+            name: "GatewayIO",
+            dependencies: [
+                "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire",
+            ],
             swiftSettings: strict),
         .target(
             name: "Verification",

@@ -37,7 +37,10 @@ private let arrows: [String: Set<String>] = [
     "Gateway": ["Cluster", "CryptoCardSim", "ESP", "Wire", "Crypto", "IKEStub"],
     // ── edge and proof ──
     "SimKit": ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "Wire"],
-    "GatewayIO": ["CPcap", "ESP", "Gateway", "Wire", "Crypto", "Foundation", "Glibc"],
+    "GatewayIO": [
+        "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire",
+        "Foundation", "Glibc",
+    ],
     "Verification": [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",
     ],

@@ -1,0 +1,32 @@
+// What a live node is configured with, whatever file it came from.
+
+public import IKEStub
+public import Wire
+
+/// One live node.
+public struct NodeConfiguration {
+    /// Our addresses toward the peers; IKE and ESP are answered on these only. Never empty.
+    public var addresses: [IPAddress]
+    /// The UDP port of IKE.
+    public var ikePort: UInt16 = 500
+    /// The UDP port that IKE and ESP share behind NATs (RFC 7296 §2.23).
+    public var encapsulationPort: UInt16 = 4500
+    /// Name of the TUN device toward the protected network.
+    public var tunnelDevice = "spindle0"
+    /// The device's MTU, in octets.
+    public var tunnelMTU = 1400
+    /// Whether routes to the peers' selectors are set, and taken away again.
+    public var setsRoutes = true
+    /// Path of the control socket.
+    public var controlSocket = "/run/spindle/control"
+    /// Pairs of CHILD SAs that the card holds.
+    public var cardCapacity = 65_536
+    /// Connections, keys, pools and limits.
+    public var ike: IKEConfiguration
+
+    /// What has no default.
+    public init(addresses: [IPAddress], ike: IKEConfiguration) {
+        self.addresses = addresses
+        self.ike = ike
+    }
+}
