@@ -69,7 +69,7 @@ let package = Package(
         .executableTarget(
             name: "spindle",
             dependencies: [
-                "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO",
+                "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "IKEStub",
                 "SimKit", "Verification", "Wire",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],

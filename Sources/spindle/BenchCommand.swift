@@ -10,6 +10,7 @@ struct BenchCommand: ParsableCommand {
         subcommands: [
             BenchESPCommand.self, BenchLookupCommand.self, BenchFailoverCommand.self,
             BenchTakeoverCommand.self, BenchPublishingCommand.self, BenchScaleCommand.self,
+            BenchIKECommand.self,
         ])
 }
 

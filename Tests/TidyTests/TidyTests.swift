@@ -45,7 +45,7 @@ private let arrows: [String: Set<String>] = [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",
     ],
     "spindle": [
-        "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "SimKit",
+        "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "IKEStub", "SimKit",
         "Verification", "Wire", "ArgumentParser", "Foundation", "Glibc", "Synchronization",
     ],
 ]
