@@ -21,6 +21,9 @@ private let targets: [String: @Sendable () -> Target] = [
     "vector-rsp": { FileTarget(suffix: "rsp").vectors },
     "ha-message": { LinkTarget().message },
     "cluster-record": { RecordTarget().record },
+    "certificate": { certificate },
+    "distinguished-name": { distinguishedName },
+    "algorithm-identifier": { algorithmIdentifier },
 ]
 
 private nonisolated(unsafe) let target: Target = {
