@@ -58,7 +58,7 @@ public final class TrustAnchors {
     /// that time; the first thing that is wrong otherwise. `intermediates` are what the peer sent
     /// besides: they are used, not believed.
     ///
-    /// Extended key usage is not looked at: RFC 4945 §5.1.3.12 leaves it to the authority's policy.
+    /// Extended key usage is not looked at, as RFC 4945 §5.1.3.12 lets a configuration choose.
     public func verify(
         _ leaf: Certificate, intermediates: [Certificate], at secondsSince1970: Int64
     ) -> CertificateFault? {
