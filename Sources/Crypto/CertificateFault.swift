@@ -33,16 +33,16 @@ public enum CertificateFault: Error, Equatable, CustomStringConvertible {
         case .expired(let subject, let notAfter, let now):
             "the certificate of \"\(subject)\" expired at \(notAfter); by this clock it is \(now)"
         case .notYetValid(let subject, let notBefore, let now):
-            "the certificate of \"\(subject)\" is not valid before \(notBefore); by this clock it is "
-                + now
+            "the certificate of \"\(subject)\" is not valid before \(notBefore); by this clock it "
+                + "is \(now)"
         case .unknownAuthority(let subject, let issuer):
             "no configured authority has signed the certificate of \"\(subject)\"; its issuer is "
                 + "\"\(issuer)\""
         case .badSignature(let subject):
-            "the signature on the certificate of \"\(subject)\" is wrong: its issuer has another key"
+            "the certificate of \"\(subject)\" has a wrong signature: its issuer has another key"
         case .notAnAuthority(let subject):
-            "\"\(subject)\" has signed a certificate, but is no authority for it: basic constraints "
-                + "(CA:TRUE, path length) and key usage (keyCertSign) do not allow it"
+            "\"\(subject)\" has signed a certificate, but is no authority for it: basic "
+                + "constraints (CA:TRUE, path length) and key usage (keyCertSign) do not allow it"
         case .wrongKeyUsage(let subject):
             "the key usage of the certificate of \"\(subject)\" has neither digitalSignature nor "
                 + "nonRepudiation"

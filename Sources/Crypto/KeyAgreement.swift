@@ -25,7 +25,7 @@ public struct KeyAgreement: ~Copyable {
     /// A new private key. Throws when OpenSSL lacks the group or memory, or when `random` gives
     /// nothing that can be a key.
     public init(_ group: KeyAgreementGroup, random: inout some RandomSource) throws(CryptoError) {
-        // P-256 refuses one draw in 2^32, the others fewer: the bound is for sources that are stuck.
+        // P-256 refuses one draw in 2^32, the others fewer: the bound is for sources that hang.
         for _ in 0..<16 {
             var secret = random.secret(group.privateBytes)
             if group == .ecp521 {

@@ -8,9 +8,13 @@ struct NameAttribute {
     /// True behind a plus sign: it belongs to the RDN before it.
     let joinsPrevious: Bool
 
-    /// True for a type in dotted numbers.
+    /// True for a type in dotted numbers, as long as OpenSSL prints them without cutting them off.
     var isNumeric: Bool {
-        type.contains(".") && type.utf8.allSatisfy { $0 == 0x2E || (0x30...0x39).contains($0) }
+        let arcs = type.split(separator: ".", omittingEmptySubsequences: false)
+        return arcs.count > 1 && type.utf8.count < 80
+            && arcs.allSatisfy { arc in
+                !arc.isEmpty && arc.utf8.allSatisfy { (0x30...0x39).contains($0) }
+            }
     }
 }
 

@@ -63,21 +63,19 @@ extension SignatureScheme {
     /// The AlgorithmIdentifier in DER that goes before the signature in method 14 (RFC 7427 §3,
     /// Appendix A); nil for the schemes of the older methods. The trailer field of RSASSA-PSS is
     /// left out, as RFC 4055 §3.1 requires of signers.
-    public var algorithmIdentifier: [UInt8]? { acceptedIdentifiers.first }
+    public var algorithmIdentifier: [UInt8]? { identifiers.first }
 
     /// Reads an AlgorithmIdentifier; nil for algorithms, hashes and salt lengths that are not
-    /// supported. Besides the form that is sent, RFC 4055 §2.1 and §3.1 want these understood: hashes
-    /// without the NULL parameter, and the default trailer field written out.
+    /// supported. Besides the form that is sent, RFC 4055 §2.1 and §3.1 want these understood:
+    /// hashes without the NULL parameter, and the default trailer field written out.
     public init?(algorithmIdentifier: UnsafeRawBufferPointer) {
-        let found = Self.allCases.first { scheme in
-            scheme.acceptedIdentifiers.contains { $0.elementsEqual(algorithmIdentifier) }
-        }
+        let found = acceptedIdentifiers.first { $0.octets.elementsEqual(algorithmIdentifier) }
         guard let found else { return nil }
-        self = found
+        self = found.scheme
     }
 
     /// The form that is sent comes first.
-    private var acceptedIdentifiers: [[UInt8]] {
+    fileprivate var identifiers: [[UInt8]] {
         switch self {
         case .rsaPKCS1(let hash):
             guard let last = hash.rsaArc else { return [] }
@@ -117,6 +115,11 @@ extension SignatureScheme {
         }
         return identifiers
     }
+}
+
+/// All forms of all schemes, put together once.
+private let acceptedIdentifiers = SignatureScheme.allCases.flatMap { scheme in
+    scheme.identifiers.map { (octets: $0, scheme: scheme) }
 }
 
 /// The contents of DER's OBJECT IDENTIFIERs; those of families without their last arc.

@@ -33,8 +33,8 @@ public final class TrustAnchors {
 
     /// Each of `authorities` is believed as it is, also where it is not its own issuer.
     ///
-    /// What one of the `revocations` lists is refused. An authority without a list, or with one that
-    /// is out of date, still counts: the lists come as files, and a gateway can't fetch newer ones.
+    /// What one of the `revocations` lists is refused. An authority without a list, or with one
+    /// that is out of date, still counts: the lists come as files, and nobody fetches newer ones.
     public init(_ authorities: [Certificate], revocations: [RevocationList] = []) {
         guard let store = X509_STORE_new() else { preconditionFailure("no memory for a store") }
         self.authorities = authorities
@@ -54,11 +54,11 @@ public final class TrustAnchors {
     /// §3.7).
     public var hashes: [UInt8] { authorities.flatMap(\.publicKeyHash) }
 
-    /// Nil when a path leads from `leaf` to an authority and every certificate on it is valid at that
-    /// time; the first thing that is wrong otherwise. `intermediates` are what the peer sent besides:
-    /// they are used, not believed.
+    /// Nil when a path leads from `leaf` to an authority and every certificate on it is valid at
+    /// that time; the first thing that is wrong otherwise. `intermediates` are what the peer sent
+    /// besides: they are used, not believed.
     ///
-    /// Extended key usage is not looked at: RFC 4945 §5.1.3.12 leaves it to the authority's policy.
+    /// Extended key usage is not looked at, as RFC 4945 §5.1.3.12 lets a configuration choose.
     public func verify(
         _ leaf: Certificate, intermediates: [Certificate], at secondsSince1970: Int64
     ) -> CertificateFault? {

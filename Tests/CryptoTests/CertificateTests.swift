@@ -1,4 +1,4 @@
-// Certificates that the openssl command made: what is read out of them, and which paths are believed.
+// Certificates that the openssl command made: what is read from them, which paths are believed.
 
 import Crypto
 import Foundation

@@ -26,7 +26,7 @@ private func der(_ text: String) throws(DistinguishedNameFault) -> [UInt8] {
             "O=Lab\\\\x",
             "CN=Zürich", "DC=example, DC=com, UID=u", "CN=\\\"q\\\"", "CN=a=b", "CN=x\\<y\\>z\\;",
             "emailAddress=a@b.example", "serialNumber=12, SN=Name, GN=First", "CN=日本",
-            "CN=tab\\09end",
+            "CN=tab\\09end", "2.999.1=a",
         ]
         for text in texts {
             let name = try DistinguishedName(text: text)
@@ -59,7 +59,10 @@ private func der(_ text: String) throws(DistinguishedNameFault) -> [UInt8] {
                 continue
             }
         }
-        #expect(fault("XYZ=a") == .unknownAttribute("XYZ"))
+        let long = "2." + String(repeating: "7", count: 100)
+        for type in ["XYZ", "2", "2..5", ".2.5", "2.5.", "2.5.4.x", "2 5", long] {
+            #expect(fault("\(type)=a") == .unknownAttribute(type))
+        }
         #expect(fault("C=Switzerland") == .unfitValue(attribute: "C", value: "Switzerland"))
         #expect(fault("CN=") == .unfitValue(attribute: "CN", value: ""))
         #expect(fault("E=ü@b.example") != nil)

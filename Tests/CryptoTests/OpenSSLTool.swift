@@ -1,4 +1,4 @@
-// The openssl command as the other party: it makes keys, certificates and signatures, and judges ours.
+// The openssl command as the other party: it makes keys and certificates, and judges ours.
 
 import COpenSSL
 import Crypto

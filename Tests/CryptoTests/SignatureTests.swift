@@ -1,5 +1,5 @@
-// Signatures, each made by one of two parties and verified by the other: module Crypto and the openssl
-// command.
+// Signatures, each made by one of two parties and verified by the other: module Crypto and the
+// openssl command.
 
 import Crypto
 import Foundation

@@ -23,6 +23,9 @@ private let targets: [String: @Sendable () -> Target] = [
     "cluster-record": { RecordTarget().record },
     "ike-message": { ikeMessage },
     "ike-inner": { ikeInner },
+    "certificate": { certificate },
+    "distinguished-name": { distinguishedName },
+    "algorithm-identifier": { algorithmIdentifier },
 ]
 
 private nonisolated(unsafe) let target: Target = {
