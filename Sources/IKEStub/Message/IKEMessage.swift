@@ -53,7 +53,7 @@ public struct IKEMessage: Hashable, Sendable {
     ///
     /// Precondition: at most ``payloadMaximum`` payloads, and ``lengthMaximum`` octets in all.
     public func encoded() -> [UInt8] {
-        var writer = MessageWriter()
+        var writer = MessageWriter(capacity: 512)
         writeHeader(&writer, nextPayload: payloads.first?.type ?? 0)
         Payload.write(payloads, to: &writer)
         Self.finish(&writer)
