@@ -1,4 +1,4 @@
-// The format spindle-ike-messages-1: IKE messages with what is in them, or the fault that they have.
+// The format spindle-ike-messages-1: IKE messages with what is in them, or the fault they have.
 
 internal import Crypto
 internal import ESP

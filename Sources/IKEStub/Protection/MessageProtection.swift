@@ -209,7 +209,7 @@ public struct MessageProtection: ~Copyable {
             : runSeparate(context, &octets, layout, encrypts: encrypts)
     }
 
-    /// RFC 5282 §4, §5: the nonce is salt | IV, and all that stands before the IV is associated data.
+    /// RFC 5282 §4, §5: the nonce is salt | IV; all that stands before the IV is associated data.
     private borrowing func runCombined(
         _ context: inout KeyedContext, _ octets: inout [UInt8], _ layout: Layout, encrypts: Bool
     ) -> Bool {
