@@ -98,38 +98,48 @@ struct WiresharkTests {
         #expect(payloadTypes(found[payloads.count].types) == payloads.map { "\($0.type)" })
     }
 
+    /// A suite that Wireshark knows, with keys and the option that tells it to Wireshark.
+    private struct Keyed: ~Copyable {
+        let protection: MessageProtection
+        let option: String
+        let iv: @Sendable (Int) -> MessageIV
+
+        /// nil when Wireshark does not know the suite. `number` makes keys and SPIi differ.
+        init?(_ suite: MessageSuite, number: Int, library: CryptoLibrary) {
+            guard let names = wiresharkName(suite) else { return nil }
+            let lengths = suite.keyLengths
+            let key = (0..<lengths.encryption).map { UInt8($0 + number) }
+            let integrityKey = (0..<lengths.integrity).map { UInt8($0 + 50) }
+            protection = MessageProtection(
+                suite, encryptionKey: secret(copying: key),
+                integrityKey: secret(copying: integrityKey), library: library)
+            let spi = digits(bigEndian(cookies.initiator + UInt64(number)))
+            let integrity = integrityKey.isEmpty ? "\"\"" : digits(integrityKey)
+            option =
+                "uat:ikev2_decryption_table:\(spi),\(digits(bigEndian(cookies.responder))),"
+                + "\(digits(key)),\(digits(key)),\"\(names.encryption)\","
+                + "\(integrity),\(integrity),\"\(names.integrity)\""
+            let ivBytes = suite.ivBytes
+            iv = { index in
+                ivBytes == 8
+                    ? .counter(UInt64(index)) : .random(Array(repeating: UInt8(index), count: 16))
+            }
+        }
+    }
+
     @Test func everySuiteIsDecrypted() throws {
         let library = try CryptoLibrary()
         let payloads = try everyPayload()
         var messages: [[UInt8]] = []
         var options: [String] = []
-        for encryption in EncryptionAlgorithm.allCases {
-            for bits in encryption.keyBits {
-                for integrity in [nil] + IntegrityAlgorithm.allCases {
-                    guard
-                        let suite = MessageSuite(encryption, keyBits: bits, integrity: integrity),
-                        let names = wiresharkName(suite)
-                    else { continue }
-                    let spi = cookies.initiator + UInt64(messages.count)
-                    let lengths = suite.keyLengths
-                    let key = (0..<lengths.encryption).map { UInt8($0 + messages.count) }
-                    let integrityKey = (0..<lengths.integrity).map { UInt8($0 + 50) }
-                    let protection = MessageProtection(
-                        suite, encryptionKey: secret(copying: key),
-                        integrityKey: secret(copying: integrityKey), library: library)
-                    let iv: MessageIV =
-                        suite.ivBytes == 8 ? .counter(9) : .random(Array(repeating: 9, count: 16))
-                    messages.append(
-                        try protection.seal(message(payloads, initiator: spi), iv: iv))
-                    options += [
-                        "-o",
-                        "uat:ikev2_decryption_table:\(digits(bigEndian(spi))),"
-                            + "\(digits(bigEndian(cookies.responder))),\(digits(key)),"
-                            + "\(digits(key)),\"\(names.encryption)\",\(quoted(integrityKey)),"
-                            + "\(quoted(integrityKey)),\"\(names.integrity)\"",
-                    ]
-                }
+        for suite in everySuite {
+            guard let keyed = Keyed(suite, number: messages.count, library: library) else {
+                continue
             }
+            let spi = cookies.initiator + UInt64(messages.count)
+            messages.append(
+                try keyed.protection.seal(message(payloads, initiator: spi), iv: keyed.iv(9)))
+            options += ["-o", keyed.option]
         }
         #expect(messages.count == 30)
         let found = try read(messages, options)
@@ -140,13 +150,28 @@ struct WiresharkTests {
         }
     }
 
-    private func digits(_ octets: [UInt8]) -> String {
-        octets.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+    /// RFC 7383 does not say that the fragment numbers are associated data; others agree that they
+    /// are.
+    @Test func fragmentsAreDecryptedAndPutTogether() throws {
+        let library = try CryptoLibrary()
+        let payloads = try everyPayload()
+        for suite in everySuite where suite.keyBits == 128 && suite.integrity != .hmacSHA1 {
+            guard let keyed = Keyed(suite, number: 0, library: library) else { continue }
+            let datagrams = try keyed.protection.seal(
+                message(payloads), lengthMaximum: 250, iv: keyed.iv)
+            try #require(datagrams.count > 3)
+            let found = try read(datagrams, ["-o", keyed.option])
+            try #require(found.count == datagrams.count)
+            #expect(found.allSatisfy { $0.complaints.isEmpty }, "\(suite): \(found)")
+            #expect(found.dropLast().allSatisfy { $0.types == ["53"] })
+            let whole = payloadTypes(try #require(found.last).types)
+            #expect(whole == ["53"] + payloads.map { "\($0.type)" })
+        }
     }
+}
 
-    private func quoted(_ octets: [UInt8]) -> String {
-        octets.isEmpty ? "\"\"" : digits(octets)
-    }
+private func digits(_ octets: [UInt8]) -> String {
+    octets.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
 }
 
 @Suite(
@@ -172,10 +197,7 @@ struct ScapyTests {
 
     @Test func everyPayloadIsUnderstood() throws {
         let payloads = try everyPayload()
-        let texts = payloads.map { payload in
-            message([payload]).encoded().map { String(Int($0) + 256, radix: 16).dropFirst() }
-                .joined()
-        }
+        let texts = payloads.map { digits(message([$0]).encoded()) }
         let found = try run(python, ["-c", Self.program] + texts)
         #expect(found.code == 0)
         let names: [UInt8: String] = [

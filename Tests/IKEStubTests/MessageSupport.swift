@@ -104,3 +104,12 @@ func secret(copying octets: [UInt8]) -> SecretBytes {
     secret.withUnsafeMutableBytes { $0.copyBytes(from: octets) }
     return secret
 }
+
+/// Every combination of algorithms that protects messages.
+let everySuite: [MessageSuite] = EncryptionAlgorithm.allCases.flatMap { encryption in
+    encryption.keyBits.flatMap { bits in
+        ([nil] + IntegrityAlgorithm.allCases).compactMap {
+            MessageSuite(encryption, keyBits: bits, integrity: $0)
+        }
+    }
+}
