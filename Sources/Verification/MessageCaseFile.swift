@@ -1,4 +1,4 @@
-// The format spindle-ike-messages-1: IKE messages with what is in them, or the fault that they have.
+// The format spindle-ike-messages-1: IKE messages with what is in them, or the fault they have.
 
 internal import Crypto
 internal import ESP
@@ -79,7 +79,9 @@ private struct MessageCase {
             throw view.refuse("check", .unknownValue, "\(quoted(check)): use encode, seal")
         }
         keys = try Self.keys(view)
-        if keys == nil, checks.contains("seal") || datagrams.count > 1 { throw view.missing("encr") }
+        if keys == nil, checks.contains("seal") || datagrams.count > 1 {
+            throw view.missing("encr")
+        }
         if let keys, checks.contains("seal"), iv.count != keys.suite.ivBytes {
             throw view.refuse("iv", .outOfRange, "the suite's has \(keys.suite.ivBytes) octets")
         }

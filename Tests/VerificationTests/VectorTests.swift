@@ -16,7 +16,8 @@ import Verification
         // The README counts them; fewer would mean that a file or a case was lost on the way.
         #expect(report.passed >= 9602)
         let kinds = Set(report.files.map(\.kind))
-        #expect(kinds == ["ESP packets", "replay windows", "IKEv2 keys", "IKEv2 messages", "capture"])
+        #expect(
+            kinds == ["ESP packets", "replay windows", "IKEv2 keys", "IKEv2 messages", "capture"])
     }
 
     @Test func filesOfADirectoryComeInOrderAndOnce() throws {

@@ -53,7 +53,7 @@ public struct IKEMessage: Hashable, Sendable {
     ///
     /// Precondition: at most ``payloadMaximum`` payloads, and ``lengthMaximum`` octets in all.
     public func encoded() -> [UInt8] {
-        var writer = MessageWriter()
+        var writer = MessageWriter(capacity: 512)
         writeHeader(&writer, nextPayload: payloads.first?.type ?? 0)
         Payload.write(payloads, to: &writer)
         Self.finish(&writer)
@@ -138,8 +138,8 @@ public struct ProtectedContent: Hashable, Sendable {
 public struct ParsedMessage: Hashable, Sendable {
     /// The header.
     public let header: IKEHeader
-    /// The payloads in the clear. Beside an Encrypted payload nothing vouches for them: they are not
-    /// to be acted on.
+    /// The payloads in the clear. Beside an Encrypted payload nothing has vouched for them: they
+    /// are not to be acted on.
     public let payloads: [Payload]
     /// Where the Encrypted payload stands, if there is one.
     public let protected: ProtectedContent?

@@ -80,6 +80,11 @@ struct MessageReader {
 struct MessageWriter {
     private(set) var octets: [UInt8] = []
 
+    init() {}
+
+    /// With room for `capacity` octets at first.
+    init(capacity: Int) { octets.reserveCapacity(capacity) }
+
     mutating func put8(_ value: UInt8) { octets.append(value) }
 
     mutating func put16(_ value: UInt16) {

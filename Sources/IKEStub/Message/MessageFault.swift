@@ -1,7 +1,7 @@
 // Why octets are not an IKEv2 message, and what the sender may be told.
 
-/// The first thing found wrong with a message. Places are octets from the start of what was read: the
-/// datagram, or the decrypted content of an Encrypted payload.
+/// The first thing found wrong with a message. Places are octets from the start of what was read:
+/// the datagram, or the decrypted content of an Encrypted payload.
 public enum MessageFault: Error, Hashable, Sendable {
     /// A field that cannot be.
     case malformed(Field, at: Int)

@@ -1,4 +1,4 @@
-// IANA's "IKEv2 Notify Message Types" that this implementation handles, or may have to name in a log.
+// IANA's "IKEv2 Notify Message Types" that this implementation handles, or has to name in a log.
 
 /// What a Notify payload says.
 public enum NotifyType: UInt16, CaseIterable, Sendable {

@@ -186,7 +186,7 @@ extension Payload {
     /// What ``readChain(_:first:)`` reads. Precondition: at most ``IKEMessage/payloadMaximum``
     /// payloads, each of at most 65535 octets, as RFC 7296 §3 lets them be.
     public static func chain(_ payloads: [Payload]) -> [UInt8] {
-        var writer = MessageWriter()
+        var writer = MessageWriter(capacity: 512)
         write(payloads, to: &writer)
         return writer.octets
     }

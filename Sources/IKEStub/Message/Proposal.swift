@@ -52,7 +52,7 @@ public struct ProposalTransform: Hashable, Sendable {
 
 /// One alternative: a protocol with one algorithm of each kind out of those listed.
 public struct Proposal: Hashable, Sendable {
-    /// From 1 on in an offer; in an answer, the one that was chosen. Whoever reads an offer checks it.
+    /// From 1 on in an offer; in an answer, the one that was chosen. Not checked here.
     public let number: UInt8
     /// The protocol as a number; see ``securityProtocol``.
     public let `protocol`: UInt8

@@ -51,7 +51,7 @@ public struct MessageFragment: Sendable {
 /// The keys of one direction: SK_ei with SK_ai, or SK_er with SK_ar.
 ///
 /// It holds the octets of the keys and no key schedule, so that it may be kept in every IKE SA, or
-/// made for one message. Each message is keyed anew (docs/performance.md has what that costs).
+/// made for one message. Each message is keyed anew, which costs less than writing it.
 public struct MessageProtection: ~Copyable {
     /// The algorithms.
     public let suite: MessageSuite
@@ -99,7 +99,7 @@ public struct MessageProtection: ~Copyable {
         let type: PayloadType = fragment == nil ? .encrypted : .encryptedFragment
         let paddingBytes = suite.paddingBytes(content.count)
         var start = 0
-        var writer = MessageWriter()
+        var writer = MessageWriter(capacity: content.count + 128)
         message.writeHeader(&writer, nextPayload: type.rawValue)
         writer.putMeasured([first, 0]) { writer in
             if let fragment {
@@ -209,7 +209,7 @@ public struct MessageProtection: ~Copyable {
             : runSeparate(context, &octets, layout, encrypts: encrypts)
     }
 
-    /// RFC 5282 §4, §5: the nonce is salt | IV, and all that stands before the IV is associated data.
+    /// RFC 5282 §4, §5: the nonce is salt | IV; all that stands before the IV is associated data.
     private borrowing func runCombined(
         _ context: inout KeyedContext, _ octets: inout [UInt8], _ layout: Layout, encrypts: Bool
     ) -> Bool {

@@ -39,7 +39,7 @@ public struct MessageSuite: Hashable, Sendable {
     public var ivBytes: Int { transform.ivBytes }
     /// Octets of Integrity Checksum Data in each message.
     public var icvBytes: Int { transform.icvBytes }
-    /// What content, padding and pad length fill up together. An AEAD fills up nothing (RFC 5282 §3).
+    /// What content, padding and pad length fill up together; an AEAD needs nothing (RFC 5282 §3).
     var alignment: Int { encryption == .aesCBC ? 16 : 1 }
 
     /// Octets of padding behind `count` octets of content, without the pad length.
