@@ -103,7 +103,9 @@ final class IKEBench {
             localAuthentication: .presharedKey, remoteAuthentication: .presharedKey,
             children: [child])
         var secret = SecretBytes(count: 32)
-        secret.withUnsafeMutableBytes { $0.initializeMemory(as: UInt8.self, repeating: 7) }
+        secret.withUnsafeMutableBytes { bytes in
+            for index in bytes.indices { bytes[index] = UInt8(index) }
+        }
         var limits = IKELimits()
         limits.cookiesAbove = .max
         let configuration = IKEConfiguration(
