@@ -36,6 +36,7 @@ extension IKEAssociation {
         let timers = timers(step.environment)
         let inbound = association(agreement, .inbound, childKeys, step)
         let outbound = association(agreement, .outbound, childKeys, step)
+        let (rekey, end) = lifetime(timers.rekeyChild, timers, step)
         let sends = agreement.replaces == nil || agreement.isOurs
         children.append(
             Child(
@@ -43,8 +44,7 @@ extension IKEAssociation {
                 policy: agreement.policy.name, suite: agreement.suite, mode: agreement.mode,
                 local: agreement.local, remote: agreement.remote, sends: sends,
                 replaces: agreement.replaces,
-                rekey: step.now &+ timers.rekeyChild &- jitter(timers, timers.rekeyChild, step),
-                end: step.now &+ timers.rekeyChild &+ timers.overtime))
+                rekey: rekey, end: end))
         outcome.events.append(
             .install(
                 NewChild(
@@ -85,7 +85,9 @@ extension IKEAssociation {
             source: isInbound ? path.remote : path.local,
             destination: isInbound ? path.local : path.remote)
         parameters.usesESN = agreement.suite.usesESN
-        parameters.replayWindow = agreement.policy.replayWindow
+        // Extended numbers need a window (RFC 4303 §3.4.3).
+        let window = agreement.policy.replayWindow
+        parameters.replayWindow = window == 0 && parameters.usesESN ? 64 : window
         parameters.udp = encapsulation(isInbound: isInbound)
         parameters.selectors =
             isInbound

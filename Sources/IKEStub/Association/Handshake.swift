@@ -21,10 +21,12 @@ final class Handshake {
     var childPolicy: String?
     /// The initiator's first CHILD SA, once it is offered.
     var child: ChildOffer?
-    /// SHA-1 hashes of the authorities that the peer names (RFC 7296 §3.7).
-    var wantedAuthorities: [UInt8] = []
     /// Hashes that the peer's signatures may use (RFC 7427 §4).
     var peerHashes: [UInt16] = []
+    /// We have no other IKE SA with the peer (INITIAL_CONTACT).
+    var isFirstContact = true
+    /// What the operator was told already: anybody may send us answers that are useless.
+    var reported: Set<IKEReport.Kind> = []
 
     init(agreement: consuming KeyAgreement, nonce: [UInt8]) {
         self.agreement = agreement
@@ -68,6 +70,8 @@ final class ChildOffer {
     func sharedSecret(
         _ answer: (group: UInt16, data: [UInt8])?, _ chosen: KeyAgreementGroup?
     ) -> SecretBytes? {
+        // Of several proposals the peer may choose one without a key agreement.
+        guard chosen != nil else { return SecretBytes(count: 0) }
         guard chosen == publicValue?.group else { return nil }
         switch agreement {
         case .none: return SecretBytes(count: 0)
@@ -91,15 +95,22 @@ final class SuccessorOffer {
     let localSPI: UInt64
     let nonce: [UInt8]
     let agreement: KeyAgreement
-    /// The peer rekeyed this IKE SA meanwhile: its successor, and that exchange's lower nonce
-    /// (RFC 7296 §2.8.2).
-    var collision: (successor: IKEAssociation, lowestNonce: [UInt8])?
+    /// The peer rekeyed this IKE SA meanwhile (RFC 7296 §2.8.2).
+    var collision: SuccessorCollision?
 
     init(localSPI: UInt64, nonce: [UInt8], agreement: consuming KeyAgreement) {
         self.localSPI = localSPI
         self.nonce = nonce
         self.agreement = agreement
     }
+}
+
+/// The other exchange of two that rekey one IKE SA (RFC 7296 §2.8.2).
+struct SuccessorCollision: Hashable {
+    /// Our SPI of the IKE SA that the peer's exchange made.
+    let localSPI: UInt64
+    /// The lower of that exchange's nonces.
+    let lowestNonce: [UInt8]
 }
 
 /// True when `left` is the lower nonce: octet by octet, and the shorter one where one ends

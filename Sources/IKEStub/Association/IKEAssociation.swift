@@ -68,7 +68,10 @@ public final class IKEAssociation {
     var ivCounter: UInt64 = 0
     /// The upper 16 bits of IVs: unique per owner of this IKE SA, as for ESP.
     var generation: UInt16
-    var reassembly = Reassembly()
+    /// Fragments of a request of the peer's. Those of requests and of responses arrive interleaved.
+    var requestParts = Reassembly()
+    /// Fragments of the response to ours.
+    var responseParts = Reassembly()
     var times: IKETimes
     /// The first exchange was ours, and so is a virtual address. Rekeying does not change it.
     var hasOwnVirtualAddress: Bool
@@ -117,6 +120,8 @@ struct IKETimes: Hashable {
     var sent: UInt64
     var rekey = UInt64.max
     var end = UInt64.max
+    /// When postponed tasks are tried again.
+    var retry = UInt64.max
 
     init(now: UInt64) {
         created = now
