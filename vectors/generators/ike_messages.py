@@ -538,10 +538,23 @@ def by_chance():
         yield f"chance/{number}", whole, None
 
 
+def rfc7634():
+    """RFC 7634, appendix B, transcribed: SET_WINDOW_SIZE in an INFORMATIONAL request"""
+    whole = bytes.fromhex(
+        "c0c1c2c3c4c5c6c7 d0d1d2d3d4d5d6d7 2e202500 00000009 00000045 29000029 1011121314151617"
+        "61039470 1f8d017f 7c129248 89 6b71bfe2 5236efd7 cdc67066 906315b2"
+    )
+    key = bytes(range(0x80, 0xA0)) + bytes.fromhex("a0a1a2a3")
+    keys = {"encr": "CHACHA20_POLY1305", "key_bits": 256, "integ": None, "encr_key": key.hex(), "integ_key": ""}
+    more = {"content": "0000000c000040010000000a", "iv": "1011121314151617"}
+    return case_of("appendix B", [whole], keys, ["N(16385)"], check=["encode", "seal"], **more)
+
+
 if __name__ == "__main__":
     paths = sorted(p for p in glob.glob(os.path.join(m.ROOT, "captures", "*.json")) if not p.endswith(".verify.json"))
     SOURCE = "vectors/generators/ike_messages.py"
     m.write("ike-messages/captures.json", FORM, "vectors/captures, by " + SOURCE, [c for p in paths for c in captured(p)])
+    m.write("ike-messages/rfc7634.json", FORM, "RFC 7634, appendix B", [rfc7634()])
     m.write("ike-messages/generated.json", FORM, SOURCE, list(generated()))
     cases = [case_of(name, [whole], keys, outcome(whole, keys), check=[]) for name, whole, keys in [*refused(), *by_chance()]]
     m.write("ike-messages/refused.json", FORM, SOURCE, cases)
