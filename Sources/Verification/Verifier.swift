@@ -119,7 +119,8 @@ public struct Verifier {
             return try WycheproofFile(view).run(path: path, library: library)
         }
         let known =
-            "spindle-esp-1, spindle-replay-1, spindle-ikev2-keys-1, spindle-ike-messages-1"
+            "spindle-esp-1, spindle-replay-1, spindle-key-agreement-1, spindle-ikev2-keys-1, "
+            + "spindle-ike-messages-1"
         guard view.has("format") else {
             throw FieldError(
                 .unknownValue, "",
@@ -130,6 +131,7 @@ public struct Verifier {
         case "spindle-esp-1": return try ESPCaseFile(view).run(path: path, library: library)
         case "spindle-replay-1": return try ReplayCaseFile(view).run(path: path)
         case "spindle-ikev2-keys-1": return try KeyCaseFile(view).run(path: path, library: library)
+        case "spindle-key-agreement-1": return try AgreementCaseFile(view).run(path: path)
         case "spindle-ike-messages-1":
             return try MessageCaseFile(view).run(path: path, library: library)
         case let other:

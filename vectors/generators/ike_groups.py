@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""Writes vectors/ike-groups: key agreements in IKEv2's groups, and public values to be refused.
+"""Writes key-agreement.json: key agreements in IKEv2's groups, and public values to be refused.
 
 The arithmetic is Python's own: MODP by pow(), with primes from the formula of RFC 3526; ECP by the
 affine formulas, with the parameters of RFC 5903 section 3; X25519 by the ladder of RFC 7748 section 5.
 Where python3-cryptography is installed, every agreement is compared with it as well.
 """
-import json
-import pathlib
 import random
 import sys
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "ike-groups"
+import espmodel as m
+
 RANDOM = random.Random("ike-groups 1")
 
 
@@ -285,14 +284,6 @@ def compare(case):
     assert shared.hex() == case["shared"], case
 
 
-def write(name, cases):
-    FOLDER.mkdir(exist_ok=True)
-    with open(FOLDER / name, "w") as file:
-        for case in cases:
-            file.write(json.dumps(case) + "\n")
-    print(f"{name}: {len(cases)} cases")
-
-
 def main():
     cases = list(agreements())
     try:
@@ -302,8 +293,11 @@ def main():
         print(f"python3-cryptography {cryptography.__version__} agrees with all")
     except ImportError:
         print("NOT COMPARED: python3-cryptography is not installed", file=sys.stderr)
-    write("agreements.jsonl", cases)
-    write("refused.jsonl", list(refusals()))
+    for case in refusals():
+        cases.append({"name": case.pop("name"), **case, "shared": None})
+    for number, case in enumerate(cases):
+        case["name"] = f"group {case['group']}, {case['name']}, case {number}"
+    m.write("key-agreement.json", "spindle-key-agreement-1", "vectors/generators/ike_groups.py", cases)
 
 
 if __name__ == "__main__":
