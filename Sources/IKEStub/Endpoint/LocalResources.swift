@@ -14,6 +14,11 @@ public struct LocalResources: IKEResources {
     /// `capacity`: pairs of CHILD SAs that there is room for.
     public init(capacity: Int) { self.capacity = capacity }
 
+    /// SPIs in use, of pairs and of offers.
+    var spisTaken: Int { spis.count }
+    /// Addresses that peers have.
+    var addressesTaken: Int { holders.count }
+
     /// Random, not 0.
     public mutating func initiatorSPI(_ random: inout any RandomSource) -> UInt64 {
         nonZero(&random)
