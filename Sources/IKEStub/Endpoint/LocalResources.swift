@@ -47,6 +47,14 @@ public struct LocalResources: IKEResources {
         }
     }
 
+    /// The SPI is taken from now on.
+    public mutating func claim(_ spi: SPI) { spis.insert(spi) }
+
+    /// The address is taken from now on.
+    public mutating func claim(_ address: IPAddress, for identity: Identity) {
+        holders[address] = identity
+    }
+
     /// Frees the SPI.
     public mutating func release(_ spi: SPI) {
         spis.remove(spi)
