@@ -16,6 +16,8 @@ struct ChildAgreement {
     let replaces: SPI?
     /// True when we began the exchange that made it.
     let isOurs: Bool
+    /// One too many, because both ends rekeyed the same pair: it will be deleted at once.
+    var isSuperfluous = false
 }
 
 extension IKEAssociation {
@@ -37,14 +39,16 @@ extension IKEAssociation {
         let inbound = association(agreement, .inbound, childKeys, step)
         let outbound = association(agreement, .outbound, childKeys, step)
         let (rekey, end) = lifetime(timers.rekeyChild, timers, step)
-        let sends = agreement.replaces == nil || agreement.isOurs
+        let sends = agreement.replaces == nil || agreement.isOurs && !agreement.isSuperfluous
         children.append(
             Child(
                 inbound: agreement.inbound, outbound: agreement.outbound,
                 policy: agreement.policy.name, suite: agreement.suite, mode: agreement.mode,
-                local: agreement.local, remote: agreement.remote, sends: sends,
-                replaces: agreement.replaces,
-                rekey: rekey, end: end))
+                local: agreement.local, remote: agreement.remote,
+                stage: agreement.isSuperfluous ? .replaced : .active, sends: sends,
+                replaces: agreement.isSuperfluous ? nil : agreement.replaces,
+                rekey: agreement.isSuperfluous ? .max : rekey, end: end))
+        if sends { noteSending(through: agreement.inbound) }
         outcome.events.append(
             .install(
                 NewChild(

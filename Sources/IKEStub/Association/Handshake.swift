@@ -46,6 +46,9 @@ final class ChildOffer {
     let replaces: SPI?
     /// The peer rekeyed the same pair meanwhile.
     var collision: ChildCollision?
+    /// Outbound SPIs unknown here that the peer has deleted meanwhile: the answer, still to come, may
+    /// have been one of them.
+    var deleted: [SPI] = []
     /// Group and value of the KE payload; nil without perfect forward secrecy.
     let publicValue: (group: KeyAgreementGroup, data: [UInt8])?
 
@@ -64,6 +67,14 @@ final class ChildOffer {
         self.local = local
         self.remote = remote
         self.replaces = replaces
+    }
+
+    /// True when the peer's exchange wins: the pair with the lowest of four nonces is closed by who
+    /// made it (RFC 7296 §2.8.1).
+    func isSuperfluous(peerNonce: [UInt8]) -> Bool {
+        guard let collision else { return false }
+        let own = isLower(peerNonce, than: nonce) ? peerNonce : nonce
+        return isLower(own, than: collision.lowestNonce)
     }
 
     /// g^ir of the exchange, empty without a key agreement; nil when the answer does not fit.

@@ -108,6 +108,11 @@ extension IKEAssociation {
             environment.resources.release(offer.inbound)
             return childUnusable(offer, payloads, step, &outcome)
         }
+        guard !offer.deleted.contains(spi) else {
+            environment.resources.release(offer.inbound)
+            if let old = offer.replaces { requests.add(.deleteChildren([old])) }
+            return
+        }
         var nonces = firstNonces
         var shared = SecretBytes(count: 0)
         if !isFirst {
@@ -123,39 +128,27 @@ extension IKEAssociation {
         let asksTransport = policy.mode == .transport
         let mode: Mode =
             asksTransport && payloads.notify(.useTransportMode) != nil ? .transport : .tunnel
+        let isSuperfluous = offer.isSuperfluous(peerNonce: payloads.nonce ?? [])
         try install(
             ChildAgreement(
                 policy: policy, suite: suite, mode: mode, inbound: offer.inbound, outbound: spi,
-                local: local, remote: remote, replaces: offer.replaces, isOurs: true),
+                local: local, remote: remote, replaces: offer.replaces, isOurs: true,
+                isSuperfluous: isSuperfluous),
             shared: shared, nonces: nonces, step, &outcome)
-        if let old = offer.replaces {
-            finishRekey(of: old, offer, peerNonce: payloads.nonce ?? [], &outcome)
+        guard let old = offer.replaces else { return }
+        retire(old)
+        if isSuperfluous {
+            // The peer's survives, and the peer deletes the old pair. Until it does, the old one
+            // sends: the peer may not have our answer, and does not know the keys of its own.
+            requests.add(.deleteChildren([offer.inbound]))
+        } else {
+            // Ours survives; the peer deletes its own, if there is one.
+            if let collision = offer.collision { retire(collision.inbound, isSuperfluous: true) }
+            requests.add(.deleteChildren([old]))
         }
     }
 
     private func pair(_ inbound: SPI) -> Child? { children.first { $0.inbound == inbound } }
-
-    /// Our successor is there: which of the pairs are now too many? (RFC 7296 §2.8.1)
-    private func finishRekey(
-        of old: SPI, _ offer: ChildOffer, peerNonce: [UInt8], _ outcome: inout IKEOutcome
-    ) {
-        retire(old)
-        let own = isLower(peerNonce, than: offer.nonce) ? peerNonce : offer.nonce
-        guard let collision = offer.collision, isLower(own, than: collision.lowestNonce) else {
-            // Ours survives; the peer deletes its own, if there is one.
-            if let collision = offer.collision { retire(collision.inbound) }
-            return requests.add(.deleteChildren([old]))
-        }
-        // The peer's survives, and the peer deletes the old pair. Until it does, it may not have
-        // our answer, and does not know the keys of its own.
-        retire(offer.inbound)
-        requests.add(.deleteChildren([offer.inbound]))
-        if pair(old)?.stage == .replaced {
-            outcome.events.append(.sendThrough(old))
-        } else {
-            beginSending(through: collision.inbound, &outcome)
-        }
-    }
 
     /// The peer says no.
     private func childRefused(
@@ -163,7 +156,7 @@ extension IKEAssociation {
         _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
         // The peer has rekeyed the pair meanwhile, so that ours is not missed (RFC 7296 §2.8.1).
-        if offer.collision != nil { return offer.replaces.map(retire) ?? () }
+        if offer.collision != nil { return offer.replaces.map { retire($0) } ?? () }
         let old = offer.replaces.flatMap(pair)
         let policy = childPolicy(offer.policy, step.environment)
         switch NotifyType(rawValue: error.type) {
@@ -184,9 +177,11 @@ extension IKEAssociation {
             }
             return
         case .childSANotFound:
-            // The peer has lost the pair (RFC 7296 §2.25.1).
-            if let old { forget(old, step.environment, &outcome) }
-            return
+            // The peer has lost the pair (RFC 7296 §2.25.1), or does not know yet that it has it.
+            guard let old else { return }
+            return old.sends
+                ? forget(old, step.environment, &outcome)
+                : postpone(old.inbound, isBusy: true, step)
         default: break
         }
         report(
@@ -228,12 +223,13 @@ extension IKEAssociation {
     }
 
     /// The pair has a successor, and waits for its end.
-    func retire(_ spi: SPI) {
+    func retire(_ spi: SPI, isSuperfluous: Bool = false) {
         guard let index = children.firstIndex(where: { $0.inbound == spi }),
             children[index].stage == .active
         else { return }
         children[index].stage = .replaced
         children[index].rekey = .max
+        if isSuperfluous { children[index].replaces = nil }
     }
 
     /// Tries again later, before the end of its life.
@@ -254,12 +250,21 @@ extension IKEAssociation {
 
     /// The peer has shown that it can decrypt what the pair sends.
     func beginSending(through spi: SPI, _ outcome: inout IKEOutcome) {
-        guard let index = children.firstIndex(where: { $0.inbound == spi }),
-            !children[index].sends
-        else { return }
-        children[index].sends = true
+        guard let child = pair(spi), !child.sends, child.stage != .lingering else { return }
+        noteSending(through: spi)
         outcome.events.append(.sendThrough(spi))
         outcome.noteChange(of: localSPI)
+    }
+
+    /// Those that it replaces directly or indirectly will not be asked to send any more.
+    func noteSending(through spi: SPI) {
+        var next: SPI? = spi
+        while let spi = next {
+            guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
+            children[index].sends = true
+            // Younger than its predecessor, so that this comes to an end.
+            next = children[index].replaces
+        }
     }
 }
 

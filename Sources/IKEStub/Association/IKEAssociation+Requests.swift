@@ -26,6 +26,7 @@ extension IKEAssociation {
     private func answerCreate(
         _ id: UInt32, _ payloads: [Payload], _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
+        inheritFromPredecessor(step, &outcome)
         let answer =
             payloads.proposals?.first?.securityProtocol == .ike
             ? try answerSuccessor(payloads, step, &outcome)
@@ -45,6 +46,10 @@ extension IKEAssociation {
         guard let spi = SPI(octets: rekey.spi),
             let old = children.first(where: { $0.outbound == spi && $0.stage != .lingering })
         else {
+            // It may be the pair that we are about to learn of.
+            if case .createChild = requests.outstanding?.exchange {
+                return [.notify(.temporaryFailure)]
+            }
             return [
                 .notify(Notify(.childSANotFound, protocol: .esp, spi: rekey.spi))
             ]
@@ -91,6 +96,7 @@ extension IKEAssociation {
             return endByPeer(step, &outcome)
         }
         let gone = deletes.compactMap(\.espSPIs).flatMap { $0 }
+        if !gone.isEmpty { inheritFromPredecessor(step, &outcome) }
         let removed = removeByPeer(gone, step, &outcome)
         let answer: [Payload] = removed.isEmpty ? [] : [.delete(Delete(esp: removed))]
         // Of a liveness check the next owner need not know: see ``ResponseWindow/isNew(_:)``.
@@ -119,7 +125,14 @@ extension IKEAssociation {
     ) -> [SPI] {
         var removed: [SPI] = []
         for spi in spis {
-            guard let child = children.first(where: { $0.outbound == spi }) else { continue }
+            guard let child = children.first(where: { $0.outbound == spi }) else {
+                if case .createChild(let offer) = requests.outstanding?.exchange,
+                    offer.deleted.count < offersMaximum
+                {
+                    offer.deleted.append(spi)
+                }
+                continue
+            }
             // Both ends delete the same pair at once: the answer has no SPI (§1.4.1).
             if !isDeletingNow(child.inbound) { removed.append(child.inbound) }
             end(child.inbound, step, &outcome)
@@ -136,7 +149,7 @@ extension IKEAssociation {
 
     /// With the end of a pair, its successor is the only one that can send.
     func startSuccessor(of spi: SPI, _ outcome: inout IKEOutcome) {
-        for child in children where child.replaces == spi && child.stage == .active {
+        for child in children where child.replaces == spi {
             beginSending(through: child.inbound, &outcome)
         }
     }
@@ -154,6 +167,10 @@ extension IKEAssociation {
         report(.childClosed, .info, "\(child.policy) \(child.inbound) closed", &outcome)
     }
 }
+
+/// How many SPIs of pairs that it does not know an offer keeps: the peer's deletes beyond are of no
+/// pair that it could have made of one offer.
+private let offersMaximum = 16
 
 /// How long packets that were under way when a pair was deleted are still decrypted: several round
 /// trips of a slow path.

@@ -30,7 +30,9 @@ extension IKEAssociation {
 
     /// Sends the next request, when the window is free.
     func runTasks(_ step: borrowing Step, _ outcome: inout IKEOutcome) throws(CryptoError) {
-        while requests.outstanding == nil, !requests.tasks.isEmpty, stage != .closed, keys != nil {
+        while requests.outstanding == nil, !requests.tasks.isEmpty, stage != .closed, keys != nil,
+            requests.nextID != .max
+        {
             try run(requests.tasks.removeFirst(), step, &outcome)
         }
     }

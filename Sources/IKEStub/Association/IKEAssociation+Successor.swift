@@ -90,6 +90,17 @@ extension IKEAssociation {
         inherit(successor, step, &outcome)
     }
 
+    /// The peer uses this IKE SA for CHILD SAs: it knows that this one inherits, though our own
+    /// rekeying has no answer yet (RFC 7296 §2.8.2).
+    func inheritFromPredecessor(_ step: borrowing Step, _ outcome: inout IKEOutcome) {
+        guard let spi = predecessor, let old = step.endpoint.associations[spi],
+            case .rekeyIKE(let offer) = old.requests.outstanding?.exchange,
+            offer.collision?.localSPI == localSPI
+        else { return }
+        old.inherit(self, step, &outcome)
+        outcome.touch(old)
+    }
+
     /// Which IKE SA inherits, after both ends may have made one (RFC 7296 §2.8.2).
     private func settleSuccessors(
         _ own: IKEAssociation, lowest: [UInt8], _ offer: SuccessorOffer,
@@ -146,6 +157,7 @@ extension IKEAssociation {
         if case .rekeyIKE(let offer) = requests.outstanding?.exchange {
             let lowest = isLower(nonce, than: request.nonce) ? nonce : request.nonce
             offer.collision = SuccessorCollision(localSPI: own, lowestNonce: lowest)
+            successor.predecessor = localSPI
         } else {
             inherit(successor, step, &outcome)
         }
@@ -203,6 +215,7 @@ extension IKEAssociation {
     ) {
         guard stage == .established else { return }
         retire(step)
+        successor.predecessor = nil
         successor.children += children
         successor.virtualAddresses = virtualAddresses
         children = []

@@ -77,6 +77,8 @@ public final class IKEAssociation {
     var hasOwnVirtualAddress: Bool
     /// Where the first message came from or went to.
     let origin: IKEPath
+    /// Our SPI of the IKE SA that this one may inherit from, while both ends rekey it at once.
+    var predecessor: UInt64?
     /// When the endpoint will look at it again.
     var scheduled = UInt64.max
 
@@ -151,7 +153,7 @@ struct Child: Hashable {
     var stage = Stage.active
     /// Made by a rekeying that the peer began: sends only after a sign that the peer is ready.
     var sends = true
-    /// Its predecessor, while that lives.
+    /// Its predecessor, which may be gone; nil for one that is superfluous too.
     var replaces: SPI?
     var rekey: UInt64
     var end: UInt64

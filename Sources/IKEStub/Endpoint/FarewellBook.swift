@@ -37,9 +37,8 @@ struct FarewellBook {
     func answer(
         to request: UnsafeRawBufferPointer, localSPI: UInt64, now: UInt64
     ) -> [[UInt8]]? {
-        let digest = Hash.sha256.digest(request)
-        return entries.first {
-            $0.localSPI == localSPI && now < $0.until && $0.requestDigest == digest
-        }?.answer
+        guard let entry = entries.last(where: { $0.localSPI == localSPI && now < $0.until })
+        else { return nil }
+        return entry.requestDigest == Hash.sha256.digest(request) ? entry.answer : nil
     }
 }

@@ -16,8 +16,8 @@ import Wire
         var configuration = PairConfiguration()
         configuration.ike = [ike]
         let pair = try configuration.pair()
-        _ = try pair.initiate()
-        #expect(pair.leftChildren.count == 1, "\(pair.reports)")
-        #expect(pair.rightChildren.count == 1, "\(pair.reports)")
+        try pair.connect()
+        #expect(pair.left.children.count == 1)
+        pair.expectAgreement()
     }
 }
