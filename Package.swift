@@ -33,6 +33,8 @@ let package = Package(
             name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
 
+        .target(name: "CLinux"),
+
         // Pure: no clock, socket, thread, environment or file.
         .target(name: "Wire", swiftSettings: strict),
         .target(name: "Crypto", dependencies: ["COpenSSL"], swiftSettings: strict),
@@ -59,7 +61,8 @@ let package = Package(
         .target(
             name: "GatewayIO",
             dependencies: [
-                "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire",
+                "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway",
+                "IKEStub", "Wire",
             ],
             swiftSettings: strict),
         .target(
