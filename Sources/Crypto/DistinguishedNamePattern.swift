@@ -35,6 +35,9 @@ public struct DistinguishedNamePattern: Hashable, Sendable, CustomStringConverti
             })
     }
 
+    /// False for a pattern that is one name.
+    public var hasOpenValues: Bool { !open.isEmpty }
+
     /// True when `other` has the same attributes in the same order, and equal values
     /// (``DistinguishedName/matches(_:)``) where this pattern has any.
     public func matches(_ other: DistinguishedName) -> Bool {
