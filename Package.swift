@@ -27,6 +27,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         .systemLibrary(
@@ -63,6 +64,7 @@ let package = Package(
             dependencies: [
                 "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway",
                 "IKEStub", "Wire",
+                .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: strict),
         .target(
@@ -117,7 +119,8 @@ let package = Package(
             name: "EndToEndTests", dependencies: ["spindle"], exclude: ["Judges"],
             swiftSettings: strict),
         .testTarget(
-            name: "GatewayIOTests", dependencies: ["ESP", "GatewayIO", "Wire"],
+            name: "GatewayIOTests",
+            dependencies: ["Crypto", "ESP", "GatewayIO", "IKEStub", "TestSupport", "Wire"],
             swiftSettings: strict),
         .testTarget(
             name: "IKEStubTests",

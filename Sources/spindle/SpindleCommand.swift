@@ -13,7 +13,7 @@ struct SpindleCommand: ParsableCommand {
             """,
         subcommands: [
             ReplayCommand.self, SealCommand.self, VerifyCommand.self, SimulateCommand.self,
-            BenchCommand.self,
+            CheckCommand.self, BenchCommand.self,
         ])
 }
 
