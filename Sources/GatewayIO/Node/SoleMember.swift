@@ -8,8 +8,9 @@ internal import Wire
 
 /// A gateway with its store.
 final class SoleMember {
-    /// All calls but those that carry outputs go to it directly; ``carry(_:)`` follows them.
-    var gateway: Gateway
+    /// In a place of its own: as a property it would be checked for overlapping accesses, and
+    /// partly copied, with every packet.
+    private let place: UnsafeMutablePointer<Gateway>
     private var store = CoordinationStore()
     private var watch: (request: UInt64, revision: UInt64)?
     /// What the gateway told and nobody has taken yet.
@@ -24,9 +25,11 @@ final class SoleMember {
         let configuration = try Self.configuration(capacity: capacity, &random)
         do {
             let secret = try ClusterSecret(key: random.secret(ClusterSecret.keyBytesMinimum))
-            gateway = try Gateway(
-                configuration, library: library, secret: secret,
-                random: SystemRandomNumberGenerator(), nowNanoseconds: 0)
+            place = .allocate(capacity: 1)
+            place.initialize(
+                to: try Gateway(
+                    configuration, library: library, secret: secret,
+                    random: SystemRandomNumberGenerator(), nowNanoseconds: 0))
         } catch {
             throw .library("\(error)")
         }
@@ -42,6 +45,17 @@ final class SoleMember {
         }
         founded = clock
         news = []
+    }
+
+    deinit {
+        place.deinitialize(count: 1)
+        place.deallocate()
+    }
+
+    /// All calls but those that carry outputs go to it directly; ``carry(_:)`` follows them.
+    var gateway: Gateway {
+        unsafeAddress { UnsafePointer(place) }
+        unsafeMutableAddress { place }
     }
 
     /// The time of the gateway's clock when it began to serve.
@@ -61,7 +75,7 @@ final class SoleMember {
         // The store is as near as the card: what it does not know, nobody takes over.
         configuration.timing.heartbeatNanoseconds = 1_000_000_000
         configuration.timing.keepAliveNanoseconds = 3600 * 1_000_000_000
-        configuration.timing.sessionSeconds = 1_000_000_000
+        configuration.timing.sessionSeconds = 1_000_000
         var sizing = LeaseSizing(policy: configuration.takeoverPolicy)
         sizing.sendMinimum = 1 << 62
         sizing.receiveMinimum = 1 << 62
