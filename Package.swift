@@ -27,11 +27,14 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         .systemLibrary(
             name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
+
+        .target(name: "CLinux"),
 
         // Pure: no clock, socket, thread, environment or file.
         .target(name: "Wire", swiftSettings: strict),
@@ -59,7 +62,9 @@ let package = Package(
         .target(
             name: "GatewayIO",
             dependencies: [
-                "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire",
+                "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway",
+                "IKEStub", "Wire",
+                .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: strict),
         .target(
@@ -114,7 +119,8 @@ let package = Package(
             name: "EndToEndTests", dependencies: ["spindle"], exclude: ["Judges"],
             swiftSettings: strict),
         .testTarget(
-            name: "GatewayIOTests", dependencies: ["ESP", "GatewayIO", "Wire"],
+            name: "GatewayIOTests",
+            dependencies: ["Crypto", "ESP", "GatewayIO", "IKEStub", "TestSupport", "Wire"],
             swiftSettings: strict),
         .testTarget(
             name: "IKEStubTests",

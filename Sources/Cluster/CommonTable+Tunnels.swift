@@ -35,6 +35,22 @@ extension CommonTable {
         return entry
     }
 
+    /// The place of a tunnel's outbound selectors; nil when it only receives.
+    public borrowing func order(of entry: AssociationHandle) -> UInt64? {
+        outbound(of: entry).flatMap { selectors.order(of: $0) }
+    }
+
+    /// Lets a tunnel send for its selectors before all others of the same order: a successor, from
+    /// when its peer can decrypt what it sends (RFC 7296 §2.8). Does nothing for a tunnel that only
+    /// receives.
+    public mutating func prefer(_ entry: AssociationHandle) {
+        guard let outbound = outbound(of: entry), let order = selectors.order(of: outbound)
+        else { return }
+        let covered = associations.association(of: outbound).parameters.selectors
+        selectors.remove(outbound)
+        selectors.insert(handle: outbound, selectors: covered, order: order, isPreferred: true)
+    }
+
     /// The outbound association of a tunnel, given by its inbound one; nil when there is none, also
     /// for a stale handle.
     public borrowing func outbound(of inbound: AssociationHandle) -> AssociationHandle? {

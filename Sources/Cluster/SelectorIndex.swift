@@ -39,7 +39,7 @@ public struct SelectorIndex: ~Copyable {
     /// The order of policies: the caller's, then that of insertion.
     private struct Rank {
         let order: UInt64
-        let serial: UInt64
+        let serial: Int64
 
         static func < (left: Rank, right: Rank) -> Bool {
             left.order != right.order ? left.order < right.order : left.serial < right.serial
@@ -60,7 +60,8 @@ public struct SelectorIndex: ~Copyable {
     private var lengths = PrefixLengths()
     /// By slot: an association's first node.
     private var firstNodes: [UInt32] = []
-    private var nextSerial: UInt64 = 0
+    private var nextSerial: Int64 = 0
+    private var preferences: Int64 = 0
     /// Associations in the index.
     public private(set) var count = 0
 
@@ -80,16 +81,18 @@ public struct SelectorIndex: ~Copyable {
     // MARK: Changes
 
     /// Adds an outbound association. Lower orders come first; of equal ones, the one that was
-    /// added first. Precondition: its slot has none in the index.
+    /// added first, unless a later one is preferred to all of them. Precondition: its slot has none
+    /// in the index.
     public mutating func insert(
-        handle: AssociationHandle, selectors: AssociationSelectors, order: UInt64
+        handle: AssociationHandle, selectors: AssociationSelectors, order: UInt64,
+        isPreferred: Bool = false
     ) {
         let slot = Int(handle.index)
         while firstNodes.count <= slot { firstNodes.append(Self.none) }
         precondition(firstNodes[slot] == Self.none, "the slot is in the index already")
         count += 1
-        let rank = Rank(order: order, serial: nextSerial)
-        nextSerial += 1
+        if isPreferred { preferences += 1 } else { nextSerial += 1 }
+        let rank = Rank(order: order, serial: isPreferred ? -preferences : nextSerial)
         if selectors.destination.isEmpty {
             add(Prefix.all(.v4), handle, rank)
             add(Prefix.all(.v6), handle, rank)
@@ -115,6 +118,15 @@ public struct SelectorIndex: ~Copyable {
             node = sibling
         }
         return true
+    }
+
+    /// The order that an association was added with; nil when it is not in the index.
+    public borrowing func order(of handle: AssociationHandle) -> UInt64? {
+        let slot = Int(handle.index)
+        guard slot < firstNodes.count, firstNodes[slot] != Self.none,
+            nodes[Int(firstNodes[slot])].handle == handle
+        else { return nil }
+        return nodes[Int(firstNodes[slot])].rank.order
     }
 
     // MARK: Look-up

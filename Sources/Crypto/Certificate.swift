@@ -91,9 +91,23 @@ public final class Certificate {
 
     deinit { X509_free(pointer) }
 
+    /// Nil when the certificate is valid at that time; its path is not looked at.
+    public func validityFault(at secondsSince1970: Int64) -> CertificateFault? {
+        let now = dateText(secondsSince1970)
+        if secondsSince1970 < notBefore {
+            return .notYetValid(
+                subject: subject.description, notBefore: dateText(notBefore), now: now)
+        }
+        guard secondsSince1970 > notAfter else { return nil }
+        return .expired(subject: subject.description, notAfter: dateText(notAfter), now: now)
+    }
+
+    /// ``notAfter`` as a date, such as "2026-11-23 15:17:00Z".
+    public var notAfterText: String { dateText(notAfter) }
+
     /// True where the key usage, if there is one, lets the key sign what is no certificate
     /// (RFC 4945 §5.1.3.2).
-    var allowsSignatures: Bool {
+    public var allowsSignatures: Bool {
         let usage = X509_get_key_usage(pointer)
         return usage & UInt32(KU_DIGITAL_SIGNATURE | KU_NON_REPUDIATION) != 0
     }

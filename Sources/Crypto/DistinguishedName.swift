@@ -47,7 +47,10 @@ public struct DistinguishedName: Hashable, Sendable, CustomStringConvertible {
     /// begin with the last). Attributes are separated by commas or semicolons, by plus signs within
     /// one RDN; special characters are escaped as in RFC 4514 §2.4, or the value is put in quotes.
     public init(text: String) throws(DistinguishedNameFault) {
-        let attributes = try NameParser.attributes(of: text)
+        try self.init(NameParser.attributes(of: text))
+    }
+
+    init(_ attributes: [NameAttribute]) throws(DistinguishedNameFault) {
         guard !attributes.isEmpty else { throw .empty }
         guard let name = X509Name() else { throw .notDER }
         for attribute in attributes { try name.append(attribute) }
@@ -67,6 +70,33 @@ public struct DistinguishedName: Hashable, Sendable, CustomStringConvertible {
     public func matches(_ other: DistinguishedName) -> Bool {
         guard let left = X509Name(der: der), let right = X509Name(der: other.der) else {
             preconditionFailure("a name was checked when it was made")
+        }
+        return X509_NAME_cmp(left.pointer, right.pointer) == 0
+    }
+
+    /// The same, but of the attributes at these places, ascending, only the types are compared. Each
+    /// is an RDN of its own.
+    func matches(_ other: DistinguishedName, withoutValuesAt places: [Int]) -> Bool {
+        guard let left = X509Name(der: der), let right = X509Name(der: other.der) else {
+            preconditionFailure("a name was checked when it was made")
+        }
+        let count = X509_NAME_entry_count(left.pointer)
+        guard count == X509_NAME_entry_count(right.pointer) else { return false }
+        for place in 0..<count {
+            let one = X509_NAME_get_entry(left.pointer, place)
+            let other = X509_NAME_get_entry(right.pointer, place)
+            guard X509_NAME_ENTRY_set(one) == X509_NAME_ENTRY_set(other) else { return false }
+        }
+        for place in places.reversed() {
+            let one = X509_NAME_delete_entry(left.pointer, Int32(place))
+            let other = X509_NAME_delete_entry(right.pointer, Int32(place))
+            defer {
+                X509_NAME_ENTRY_free(one)
+                X509_NAME_ENTRY_free(other)
+            }
+            guard
+                OBJ_cmp(X509_NAME_ENTRY_get_object(one), X509_NAME_ENTRY_get_object(other)) == 0
+            else { return false }
         }
         return X509_NAME_cmp(left.pointer, right.pointer) == 0
     }

@@ -2,6 +2,7 @@
 // tunnel.
 
 public import ESP
+public import Wire
 
 extension CryptoCard {
     /// The highest number that a session may use or accept.
@@ -37,5 +38,16 @@ extension CryptoCard {
 
     private borrowing func requireCurrent(_ handle: CardHandle) throws(CardError) {
         guard sessions.isCurrent(handle) else { throw .staleHandle(handle) }
+    }
+}
+
+extension CryptoCard {
+    /// Gives a session other outer addresses and ports, in the direction of its packets.
+    /// Precondition: both addresses are of one family.
+    public mutating func redirect(
+        _ handle: CardHandle, source: IPAddress, destination: IPAddress, udp: UDPPorts?
+    ) throws(CardError) {
+        guard sessions.isCurrent(handle) else { throw .staleHandle(handle) }
+        sessions.redirect(handle, source: source, destination: destination, udp: udp)
     }
 }

@@ -208,6 +208,13 @@ public struct SecurityAssociation: ~Copyable {
             secret: Self.joined(cipherKey: cipherKey, integrityKey: integrityKey, salt: salt))
     }
 
+    /// A second one with the same keys, which has to be wiped too.
+    public init(copying other: borrowing SecurityAssociation) {
+        self.init(
+            valid: other.parameters,
+            secret: other.secret.withUnsafeBytes { SecretBytes(copying: $0) })
+    }
+
     private static func joined(
         cipherKey: borrowing SecretBytes, integrityKey: borrowing SecretBytes,
         salt: borrowing SecretBytes

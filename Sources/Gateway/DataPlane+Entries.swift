@@ -7,16 +7,17 @@ import ESP
 import Wire
 
 extension DataPlane {
-    /// Puts a tunnel into the common table.
+    /// Puts a tunnel into the common table; a successor behind the tunnel that it replaces.
     mutating func insert(
         _ inbound: borrowing SecurityAssociation, _ outbound: consuming SecurityAssociation?,
-        _ identifier: DistributionIdentifier
+        _ identifier: DistributionIdentifier, replacing old: SPI? = nil
     ) throws(CommonTableError) -> AssociationHandle {
         if let outbound {
             // Where selectors overlap, all nodes must choose the same tunnel.
+            let place = old.flatMap { table.find($0) }.flatMap { table.order(of: $0) }
             return try table.insert(
                 inbound: inbound, outbound: outbound, identifier: identifier,
-                order: UInt64(inbound.parameters.spi.value))
+                order: place ?? UInt64(inbound.parameters.spi.value))
         }
         return try table.insert(inbound, identifier: identifier)
     }

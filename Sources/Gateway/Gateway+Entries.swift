@@ -18,10 +18,11 @@ extension Gateway {
     /// `established` or `refused`: until then the peer must not be answered.
     ///
     /// The inbound association's SPI names the tunnel in the whole cluster.
-    /// Without an outbound one the tunnel only receives.
+    /// Without an outbound one the tunnel only receives. A successor of the tunnel `old` leaves the
+    /// sending to it, until one of them is cleared or `prefer` is called.
     public mutating func establish(
         inbound: consuming SecurityAssociation, outbound: consuming SecurityAssociation?,
-        nowNanoseconds now: UInt64
+        replacing old: SPI? = nil, nowNanoseconds now: UInt64
     ) {
         let spi = inbound.parameters.spi
         let identifier = distribution.identifier(of: spi)
@@ -30,7 +31,8 @@ extension Gateway {
             return
         }
         if owner == node {
-            let refusal = install(inbound, outbound, identifier, origin: nil, now)
+            let refusal = install(
+                inbound, outbound, identifier, replacing: old, origin: nil, now)
             if let refusal { refuse(spi, refusal.text) }
         } else {
             sendForeign(inbound, outbound, identifier, now)
@@ -47,8 +49,8 @@ extension Gateway {
     /// under way.
     mutating func install(
         _ inbound: consuming SecurityAssociation, _ outbound: consuming SecurityAssociation?,
-        _ identifier: DistributionIdentifier, origin: (node: NodeID, request: UInt64)?,
-        _ now: UInt64
+        _ identifier: DistributionIdentifier, replacing old: SPI? = nil,
+        origin: (node: NodeID, request: UInt64)?, _ now: UInt64
     ) -> (text: String, code: ForeignEntryAnswer.Code)? {
         let spi = inbound.parameters.spi
         if plane.generations[Int(identifier.value)] > Allocation.lastGeneration {
@@ -72,7 +74,7 @@ extension Gateway {
         let sent = (outbound?.parameters.firstSequence ?? 1) &- 1
         let entry: AssociationHandle
         do {
-            entry = try plane.insert(inbound, outbound, identifier)
+            entry = try plane.insert(inbound, outbound, identifier, replacing: old)
         } catch {
             if case .duplicateSPI = error { return (error.description, .duplicate) }
             return (error.description, .tableFull)

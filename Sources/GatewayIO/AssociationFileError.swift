@@ -10,6 +10,8 @@ public struct AssociationFileError: Error, Equatable, Sendable {
         case isDirectory
         /// The system refused to read it.
         case unreadable
+        /// It holds secrets, and others than its owner can use it, or the owner is not us.
+        case exposed
         /// More than ``AssociationFile/bytesMaximum``.
         case tooLarge
         /// No octets.

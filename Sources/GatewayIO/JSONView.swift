@@ -172,8 +172,8 @@ package struct JSONView {
         }
     }
 
-    /// "esn (nearest), or one of " when a known word is near, else nothing.
-    private static func hint(_ word: String, _ known: [String]) -> String {
+    /// "esn (the nearest), or one of " when a known word is near, else "one of ".
+    static func hint(_ word: String, _ known: [String]) -> String {
         let ranked = known.map { (word: $0, distance: editDistance($0, word)) }
         guard let best = ranked.min(by: { $0.distance < $1.distance }),
             best.distance <= max(2, best.word.count / 3)

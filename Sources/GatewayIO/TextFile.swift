@@ -10,14 +10,19 @@ package enum TextFile {
 
     /// The octets of a file or pipe. Of a file, which may hold keys, no other copy is left in
     /// memory; a pipe's octets may leave some behind, since nobody knows beforehand how many there
-    /// will be.
-    package static func read(path: String) throws(AssociationFileError) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    /// will be. A file that is `secret` must be one that only its owner, who is us, can use.
+    package static func read(
+        path: String, secret: Bool = false
+    ) throws(AssociationFileError) -> [UInt8] {
+        // Without a writer, the opening of a pipe would wait for one.
+        let flags = O_RDONLY | O_CLOEXEC | (secret ? O_NONBLOCK : 0)
+        let descriptor = open(path, flags)
         guard descriptor >= 0 else { throw failure(errno, path) }
         defer { close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw failure(errno, path) }
         guard status.st_mode & S_IFMT != S_IFDIR else { throw failure(EISDIR, path) }
+        if secret { try requirePrivate(status, path) }
         guard status.st_size <= bytesMaximum else { throw tooLarge(path) }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(Int(status.st_size))
@@ -41,6 +46,43 @@ package enum TextFile {
     /// Overwrites octets that held keys.
     static func wipe(_ octets: UnsafeMutableRawBufferPointer) {
         if let base = octets.baseAddress { Crypto.wipe(base, count: octets.count) }
+    }
+
+    private static func requirePrivate(
+        _ status: stat, _ path: String
+    ) throws(AssociationFileError) {
+        let name = shellWord(path)
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw AssociationFileError(
+                .exposed, file: path, text: "holds secrets, but is no file: write them into one")
+        }
+        guard status.st_uid == geteuid() else {
+            throw AssociationFileError(
+                .exposed, file: path,
+                text: "holds secrets, but belongs to user \(status.st_uid): type "
+                    + "`chown \(geteuid()) \(name) && chmod 0600 \(name)`")
+        }
+        guard status.st_mode & 0o077 == 0 else {
+            throw AssociationFileError(
+                .exposed, file: path,
+                text: "holds secrets, but has mode \(octal(status.st_mode & 0o7777)), so that others "
+                    + "may use it: type `chmod 0600 \(name)`")
+        }
+    }
+
+    private static func octal(_ mode: mode_t) -> String {
+        let digits = String(mode, radix: 8)
+        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+    }
+
+    /// A path as a shell takes it.
+    private static func shellWord(_ path: String) -> String {
+        let isPlain = path.utf8.allSatisfy {
+            (0x30...0x39).contains($0) || (0x41...0x5A).contains($0)
+                || (0x61...0x7A).contains($0) || "-_./+,:@".utf8.contains($0)
+        }
+        return isPlain ? path : "'" + path.split(
+            separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
     }
 
     private static func tooLarge(_ path: String) -> AssociationFileError {

@@ -13,6 +13,8 @@ struct SpindleCommand: ParsableCommand {
             """,
         subcommands: [
             ReplayCommand.self, SealCommand.self, VerifyCommand.self, SimulateCommand.self,
+            NodeCommand.self, ListCommand.self, InitiateCommand.self, TerminateCommand.self,
+            RekeyCommand.self, StatusCommand.self, KeysCommand.self, CheckCommand.self,
             BenchCommand.self,
         ])
 }

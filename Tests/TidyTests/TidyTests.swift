@@ -38,8 +38,8 @@ private let arrows: [String: Set<String>] = [
     // ── edge and proof ──
     "SimKit": ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "Wire"],
     "GatewayIO": [
-        "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire",
-        "Foundation", "Glibc",
+        "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub",
+        "Wire", "Foundation", "Glibc", "Yams",
     ],
     "Verification": [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",

@@ -21,6 +21,8 @@ public struct NodeConfiguration {
     public var controlSocket = "/run/spindle/control"
     /// Pairs of CHILD SAs that the card holds.
     public var cardCapacity = 65_536
+    /// Manually keyed associations, each with one of ``addresses`` at exactly one end.
+    public var associations: AssociationFile?
     /// Connections, keys, pools and limits.
     public var ike: IKEConfiguration
 

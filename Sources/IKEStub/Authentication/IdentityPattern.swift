@@ -1,6 +1,6 @@
 // Which peers a connection is for, by the identities that they claim (RFC 7296 §3.5) and prove.
 
-internal import Crypto
+public import Crypto
 internal import Wire
 
 /// A set of identities.
@@ -13,6 +13,8 @@ public enum IdentityPattern: Hashable, Sendable, CustomStringConvertible {
     case fqdnBelow(String)
     /// `*@lab.example`: every mailbox of the domain.
     case emailAt(String)
+    /// `C=CH, O=Lab, CN=*`: every distinguished name with these attributes.
+    case distinguishedNames(DistinguishedNamePattern)
 
     /// True when the identity is in the set.
     public func matches(_ identity: Identity) -> Bool {
@@ -23,6 +25,8 @@ public enum IdentityPattern: Hashable, Sendable, CustomStringConvertible {
             Self.isBelow(name, separator: ".", domain)
         case (.emailAt(let domain), .email(let address)):
             Self.isBelow(address, separator: "@", domain)
+        case (.distinguishedNames(let pattern), .distinguishedName(let der)):
+            (try? DistinguishedName(der: der)).map(pattern.matches) ?? false
         default: false
         }
     }
@@ -39,6 +43,7 @@ public enum IdentityPattern: Hashable, Sendable, CustomStringConvertible {
         case .exactly(let identity): identity.description
         case .fqdnBelow(let domain): "*." + domain
         case .emailAt(let domain): "*@" + domain
+        case .distinguishedNames(let pattern): pattern.description
         }
     }
 }

@@ -1,7 +1,7 @@
 // Proofs by signature: with certificates, by RFC 7427's method where both ends know it, else by the
 // older ones (RFC 7296 §3.8, RFC 4754).
 
-internal import Crypto
+public import Crypto
 internal import ESP
 internal import Wire
 
@@ -114,7 +114,7 @@ struct SignatureProof {
 extension Certificate {
     /// True when the certificate names the identity, as its subject or as an alternative name
     /// (RFC 7296 §3.5, RFC 4945 §3.1). Wildcards in certificates are not names of peers.
-    func isFor(_ identity: Identity) -> Bool {
+    public func isFor(_ identity: Identity) -> Bool {
         switch identity {
         case .distinguishedName(let der):
             guard let name = try? DistinguishedName(der: der) else { return false }

@@ -30,10 +30,10 @@ public struct PresharedKey {
 /// A private key with the certificates that vouch for it.
 public final class SigningIdentity {
     let key: PrivateKey
-    let chain: [Certificate]
+    /// The key's own certificate first, then intermediates.
+    public let chain: [Certificate]
 
-    /// `chain`: the key's own certificate first, then intermediates. Nil unless the key is the
-    /// certificate's.
+    /// Nil unless the key is that of the first certificate.
     public init?(key: consuming PrivateKey, chain: [Certificate]) {
         guard let leaf = chain.first, key.matches(leaf) else { return nil }
         self.key = key

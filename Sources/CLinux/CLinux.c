@@ -1,0 +1,2 @@
+// The header holds everything; a target needs a file to compile.
+#include "CLinux.h"

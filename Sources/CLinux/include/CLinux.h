@@ -1,0 +1,135 @@
+// What the Glibc module of Swift lacks of Linux: batches of datagrams, epoll, TUN, netlink, and the
+// macros that take types.
+#ifndef CLINUX_H
+#define CLINUX_H
+
+// mmsghdr and what takes it are GNU's. _GNU_SOURCE would change other structures too, and then this
+// module and those that Foundation brings along don't agree about them.
+#include <features.h>
+#include <sys/types.h>
+#ifndef __USE_GNU
+#define __USE_GNU 1
+#include <sys/socket.h>
+#undef __USE_GNU
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <linux/fib_rules.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+// Attaches an open /dev/net/tun to the device `name`, which is made if there is none: IP packets
+// without a header of their own (IFF_NO_PI). 0, or -1 with errno.
+static inline int clinux_attach_tun(int file, const char *name) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    request.ifr_flags = IFF_TUN | IFF_NO_PI;
+    return ioctl(file, TUNSETIFF, &request);
+}
+
+// Sets a device's MTU and brings it up. 0, or -1 with errno.
+static inline int clinux_bring_up(const char *name, int mtu) {
+    int handle = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (handle < 0) return -1;
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    request.ifr_mtu = mtu;
+    int result = ioctl(handle, SIOCSIFMTU, &request);
+    if (result == 0) result = ioctl(handle, SIOCGIFFLAGS, &request);
+    if (result == 0) {
+        request.ifr_flags |= IFF_UP | IFF_RUNNING;
+        result = ioctl(handle, SIOCSIFFLAGS, &request);
+    }
+    int cause = errno;
+    close(handle);
+    errno = cause;
+    return result;
+}
+
+// The next connection at a listening socket, which does not block. -1 with errno: none.
+static inline int clinux_accept(int file) {
+    int number = accept(file, NULL, NULL);
+    if (number < 0) return number;
+    fcntl(number, F_SETFD, FD_CLOEXEC);
+    fcntl(number, F_SETFL, fcntl(number, F_GETFL) | O_NONBLOCK);
+    return number;
+}
+
+// Reading from the socket fails after so many seconds.
+static inline void clinux_limit_waiting(int file, int seconds) {
+    struct timeval limit = {.tv_sec = seconds, .tv_usec = 0};
+    setsockopt(file, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+}
+
+// The traffic class octet (TOS) that the kernel put beside a datagram; 0 without it.
+static inline uint8_t clinux_traffic_class(struct msghdr *message) {
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_TOS)
+            return *(const uint8_t *)CMSG_DATA(part);
+        if (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_TCLASS) {
+            int value;
+            memcpy(&value, CMSG_DATA(part), sizeof value);
+            return (uint8_t)value;
+        }
+    }
+    return 0;
+}
+
+// The octets of one datagram of a batch that was received with UDP_GRO; 0: it is one datagram.
+static inline int clinux_segment_bytes(struct msghdr *message) {
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level == SOL_UDP && part->cmsg_type == UDP_GRO) {
+            int value;
+            memcpy(&value, CMSG_DATA(part), sizeof value);
+            return value;
+        }
+    }
+    return 0;
+}
+
+// Room that `clinux_put_controls` may take.
+enum { CLINUX_CONTROL_BYTES = 64 };
+
+// Writes what goes with a message to `room`: its traffic class (`isV6` says of which protocol),
+// and the octets of each datagram when it is a row of them (UDP_SEGMENT); 0: it is one.
+static inline void clinux_put_controls(
+    struct msghdr *message, void *room, int isV6, uint8_t trafficClass, uint16_t segmentBytes
+) {
+    int value = trafficClass;
+    memset(room, 0, CLINUX_CONTROL_BYTES);
+    message->msg_control = room;
+    message->msg_controllen = CLINUX_CONTROL_BYTES;
+    struct cmsghdr *part = CMSG_FIRSTHDR(message);
+    part->cmsg_level = isV6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    part->cmsg_type = isV6 ? IPV6_TCLASS : IP_TOS;
+    part->cmsg_len = CMSG_LEN(sizeof value);
+    memcpy(CMSG_DATA(part), &value, sizeof value);
+    size_t used = CMSG_SPACE(sizeof value);
+    if (segmentBytes) {
+        part = (struct cmsghdr *)((char *)room + used);
+        part->cmsg_level = SOL_UDP;
+        part->cmsg_type = UDP_SEGMENT;
+        part->cmsg_len = CMSG_LEN(sizeof segmentBytes);
+        memcpy(CMSG_DATA(part), &segmentBytes, sizeof segmentBytes);
+        used += CMSG_SPACE(sizeof segmentBytes);
+    }
+    message->msg_controllen = used;
+}
+
+#endif

@@ -1,0 +1,134 @@
+// The settings of the node itself, its pools and its limits.
+
+internal import ESP
+internal import IKEStub
+internal import Wire
+
+/// Reads `node`.
+enum NodeSettings {
+    private static let known = [
+        "addresses", "ike_port", "encapsulation_port", "tunnel", "control_socket", "card_capacity",
+    ]
+    /// The longest name of a device, and of a socket, that Linux takes.
+    private static let deviceBytes = 15
+    private static let socketBytes = 107
+    /// A card's memory is taken at the start: 2^20 sessions are 2^19 pairs.
+    private static let cardMaximum = 1 << 19
+
+    /// The node without what it knows about peers; nil when it has no addresses.
+    static func read(_ root: Settings) -> NodeConfiguration? {
+        guard let fields = root.required("node")?.settings(known) else { return nil }
+        let addresses = fields.required("addresses")?.list { $0.address() }
+        if let addresses, Set(addresses).count < addresses.count {
+            fields.refuse(.clash, "addresses", "an address stands there twice: remove one")
+        }
+        var node = NodeConfiguration(
+            addresses: addresses ?? [], ike: IKEConfiguration(connections: []))
+        if let port = fields["ike_port"]?.number(in: 1...65_535) { node.ikePort = UInt16(port) }
+        if let port = fields["encapsulation_port"]?.number(in: 1...65_535) {
+            node.encapsulationPort = UInt16(port)
+        }
+        if node.ikePort == node.encapsulationPort {
+            fields.refuse(
+                .contradiction, "encapsulation_port",
+                "both ports are \(node.ikePort): IKE alone and IKE with ESP need one each")
+        } else if node.ikePort != 500 || node.encapsulationPort != 4500 {
+            fields.setting.warn(
+                .unusual, "peers look for IKE at the UDP ports 500 and 4500 (RFC 7296 §2)")
+        }
+        if let tunnel = fields["tunnel"] { readTunnel(tunnel, &node) }
+        if let path = fields["control_socket"]?.name(bytesMaximum: socketBytes) {
+            if path.hasPrefix("/") {
+                node.controlSocket = path
+            } else {
+                fields.refuse(
+                    .file, "control_socket", "\(quoted(path)) is relative: write the whole path")
+            }
+        }
+        if let capacity = fields["card_capacity"]?.number(in: 1...cardMaximum) {
+            node.cardCapacity = capacity
+        }
+        return addresses == nil ? nil : node
+    }
+
+    private static func readTunnel(_ setting: Setting, _ node: inout NodeConfiguration) {
+        guard let fields = setting.settings(["device", "mtu", "routes"]) else { return }
+        if let device = fields["device"]?.name(bytesMaximum: deviceBytes) {
+            let isName = device.utf8.allSatisfy { (0x21...0x7E).contains($0) && $0 != 0x2F }
+            if isName, device != ".", device != ".." {
+                node.tunnelDevice = device
+            } else {
+                fields.refuse(
+                    .outOfRange, "device",
+                    "\(quoted(device)) can't be a device: use letters, digits, '-' and '_'")
+            }
+        }
+        if let mtu = fields["mtu"]?.number(in: 576...65_535) {
+            node.tunnelMTU = mtu
+            if mtu < 1280 {
+                fields["mtu"]?.warn(.unusual, "IPv6 needs 1280 (RFC 8200 §5) and will not pass")
+            }
+        }
+        if let routes = fields["routes"]?.flag() { node.setsRoutes = routes }
+    }
+}
+
+/// Reads `limits`.
+enum LimitSettings {
+    private typealias Field = WritableKeyPath<IKELimits, Int> & Sendable
+
+    private static let fields: [(String, any Field, ClosedRange<Int>)] = [
+        ("cookies_above", \.cookiesAbove, 0...1_000_000),
+        ("half_open_per_address", \.halfOpenPerAddress, 1...1_000_000),
+        ("half_open", \.halfOpen, 1...1_000_000),
+        ("associations", \.associations, 1...10_000_000),
+        ("children_per_association", \.childrenPerAssociation, 1...1000),
+        ("fragment_bytes", \.fragmentBytes, 576...9000),
+    ]
+
+    static func read(_ setting: Setting) -> IKELimits {
+        var limits = IKELimits()
+        guard let settings = setting.settings(fields.map(\.0)) else { return limits }
+        for (name, path, range) in fields {
+            if let value = settings[name]?.number(in: range) { limits[keyPath: path] = value }
+        }
+        return limits
+    }
+}
+
+/// Reads `pools`.
+enum PoolSettings {
+    static func read(_ setting: Setting) -> [(pool: AddressPool, setting: Setting)] {
+        guard let pools = setting.namedSettings() else { return [] }
+        return pools.named().compactMap { name, setting in
+            guard let fields = setting.settings(["range", "dns"]) else { return nil }
+            let servers = fields["dns"]?.list { $0.address() } ?? []
+            guard let value = fields.required("range"), let range = range(value) else {
+                return nil
+            }
+            if let server = servers.first(where: { $0.family != range.first.family }) {
+                fields.refuse(
+                    .contradiction, "dns",
+                    "\(server) is of another family than the range: put it into a pool of its own")
+            }
+            return (AddressPool(name: name, range: range, nameServers: servers), setting)
+        }
+    }
+
+    private static func range(_ setting: Setting) -> TrafficSelector? {
+        let range = setting.parsed(.selector) { text throws(TrafficSelectorTextError) in
+            try TrafficSelector(parsing: text)
+        }
+        guard let range else { return nil }
+        guard range.isAddressesOnly else {
+            setting.refuse(.selector, "a pool has addresses only: remove protocol and ports")
+            return nil
+        }
+        return range
+    }
+}
+
+extension TrafficSelector {
+    /// True for any protocol and any port.
+    var isAddressesOnly: Bool { ipProtocol == 0 && firstPort == 0 && lastPort == .max }
+}

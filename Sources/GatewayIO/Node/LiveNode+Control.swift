@@ -1,0 +1,152 @@
+// What operators ask of a running node.
+
+internal import ESP
+internal import Gateway
+internal import IKEStub
+internal import Wire
+
+extension LiveNode {
+    func answer(_ request: Result<ControlRequest, ControlFault>, _ session: ControlSession) {
+        guard case .success(let request) = request else {
+            return session.say(.failed("that is no request of this version: use its spindle"))
+        }
+        switch request.command {
+        case .list:
+            var reply = ControlReply.done
+            reply.associations = endpoint.summaries().map(listing)
+            session.say(reply)
+        case .status:
+            var reply = ControlReply.done
+            reply.counters = status()
+            session.say(reply)
+        case .initiate: initiate(request, session)
+        case .terminate: terminate(request, session)
+        case .rekey: rekey(request, session)
+        case .keys: writeKeys(request, session)
+        }
+    }
+
+    // MARK: Commands
+
+    private func initiate(_ request: ControlRequest, _ session: ControlSession) {
+        let connections = environment.configuration.connections
+        guard let name = request.connection,
+            let found = connections.first(where: { $0.name == name })
+        else {
+            let known = connections.map(\.name).joined(separator: ", ")
+            return session.say(
+                .failed(
+                    "no connection is named \(request.connection ?? ""): choose one of \(known)"))
+        }
+        guard let remote = found.remoteAddress else {
+            return session.say(
+                .failed("\(name) does not say where the peer is: its peers come to us"))
+        }
+        let local =
+            found.localAddress
+            ?? configuration.addresses.first {
+                $0.family == remote.family
+            }
+        guard let local, configuration.addresses.contains(local) else {
+            return session.say(.failed("\(name): none of our addresses can reach \(remote)"))
+        }
+        let child = request.child ?? found.children.first?.name
+        let path = IKEPath(
+            local: local, localPort: configuration.ikePort, remote: remote, remotePort: 500,
+            hasMarker: false)
+        guard
+            let (localSPI, outcome) = endpoint.initiate(
+                name, child: child, path: path, now: now, seconds: seconds)
+        else { return session.say(.failed("\(name) has no child \(child ?? "")")) }
+        session.awaited = localSPI
+        perform(outcome)
+    }
+
+    private func chosen(_ request: ControlRequest) -> [IKESummary] {
+        endpoint.summaries().filter { summary in
+            if let spi = request.spi { return hexadecimal(summary.localSPI) == spi }
+            return summary.connection == request.connection
+        }
+    }
+
+    private func terminate(_ request: ControlRequest, _ session: ControlSession) {
+        let chosen = chosen(request)
+        guard !chosen.isEmpty else { return session.say(.failed("there is no such IKE SA")) }
+        session.ending = Set(chosen.map(\.localSPI))
+        for summary in chosen { command(.delete, summary.localSPI) }
+    }
+
+    private func rekey(_ request: ControlRequest, _ session: ControlSession) {
+        let chosen = chosen(request)
+        guard !chosen.isEmpty else { return session.say(.failed("there is no such IKE SA")) }
+        for summary in chosen {
+            guard request.ofIKE != true else {
+                command(.rekey, summary.localSPI)
+                continue
+            }
+            for child in summary.children where child.isCurrent {
+                command(.rekeyChild(child.inbound), summary.localSPI)
+            }
+        }
+        session.say(.done)
+    }
+
+    // MARK: Answers
+
+    private func hexadecimal(_ value: UInt64) -> String {
+        let digits = String(value, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
+    private func listing(_ summary: IKESummary) -> AssociationListing {
+        AssociationListing(
+            connection: summary.connection, localSPI: hexadecimal(summary.localSPI),
+            initiatorSPI: hexadecimal(summary.initiatorSPI),
+            responderSPI: hexadecimal(summary.responderSPI),
+            role: summary.role == .initiator ? "initiator" : "responder",
+            isEstablished: summary.isEstablished, suite: summary.suite,
+            local: "\(summary.path.local) \(summary.path.localPort)",
+            remote: "\(summary.path.remote) \(summary.path.remotePort)",
+            localIdentity: summary.localIdentity, remoteIdentity: summary.remoteIdentity,
+            virtualAddresses: summary.virtualAddresses.map(\.description),
+            ageSeconds: (now &- summary.createdNanoseconds) / 1_000_000_000,
+            pairs: summary.children.map(listing))
+    }
+
+    private func listing(_ child: ChildSummary) -> AssociationListing.Pair {
+        let status = member.gateway.status(of: child.inbound)
+        return AssociationListing.Pair(
+            policy: child.policy, inboundSPI: child.inbound.description,
+            outboundSPI: child.outbound.description, suite: child.suite, mode: child.mode.rawValue,
+            encapsulation: status?.outbound?.udp == nil ? "esp" : "udp",
+            local: child.local.flatMap(\.words), remote: child.remote.flatMap(\.words),
+            isCurrent: child.isCurrent, packetsIn: status?.received.packets ?? 0,
+            bytesIn: status?.received.bytes ?? 0, packetsOut: status?.sent?.packets ?? 0,
+            bytesOut: status?.sent?.bytes ?? 0)
+    }
+
+    private func status() -> [String: UInt64] {
+        let gateway = member.gateway.counters
+        var counters: [String: UInt64] = [
+            "delivered": gateway.delivered, "sealed": gateway.sealed, "ike": gateway.ike,
+            "foreign": gateway.foreign, "ikeAssociations": UInt64(endpoint.count),
+            "pairs": UInt64(pairs.count),
+        ]
+        for reason in DropReason.allCases where gateway.drops[reason] > 0 {
+            counters["drop.\(reason)"] = gateway.drops[reason]
+        }
+        for reason in IKEDropReason.allCases where endpoint.counters[reason] > 0 {
+            counters["ikeDrop.\(reason.rawValue)"] = endpoint.counters[reason]
+        }
+        return counters
+    }
+}
+
+extension TrafficSelector {
+    /// Its prefixes, with protocol and ports where they are limited.
+    fileprivate var words: [String] {
+        let flow = ipProtocol == 0 ? "" : " protocol \(ipProtocol)"
+        let ports = firstPort == 0 && lastPort == .max ? "" : " ports \(firstPort)-\(lastPort)"
+        return prefixes.map { "\($0.0)/\($0.1)" + flow + ports }
+    }
+}

@@ -1,0 +1,218 @@
+// One live node: sockets toward the peers, a TUN device toward the protected network, the gateway
+// and the IKE endpoint between them, and one loop that lets each have its turn.
+
+internal import CLinux
+internal import Crypto
+internal import ESP
+internal import Gateway
+internal import Glibc
+public import IKEStub
+internal import Wire
+
+/// A running node. One thread makes it and runs it.
+public final class LiveNode {
+    /// How much a line of the log matters.
+    public enum LogLevel: String, Sendable { case info, warning }
+
+    /// What a node does when it is told to stop.
+    public enum Farewell: Sendable {
+        /// The peers are told, and the IKE SAs are over.
+        case delete
+        /// The peers are told nothing: a successor goes on.
+        case handover
+    }
+
+    /// A pair of CHILD SAs that is installed.
+    struct Pair {
+        let remote: [TrafficSelector]
+        /// It sends; until then its predecessor does.
+        var sends: Bool
+    }
+
+    static let stopNanoseconds: UInt64 = 2_000_000_000
+
+    let configuration: NodeConfiguration
+    let log: (LogLevel, String) -> Void
+    let member: SoleMember
+    let endpoint: IKEEndpoint
+    let environment: IKEEnvironment
+    let resources: NodeResources
+    let device: TunnelDevice
+    let routes: RouteTable?
+    let datagramSockets: [DatagramSocket]
+    let espSockets: [ESPSocket]
+    let control: ControlListener
+    var sessions: [Int32: ControlSession] = [:]
+    var pairs: [SPI: Pair] = [:]
+    /// Pairs that wait for a sign that their peers can decrypt.
+    var silent: Set<SPI> = []
+    /// Virtual addresses of ours that the device has, by local SPI.
+    var ownAddresses: [UInt64: [IPAddress]] = [:]
+    var counters: [String: UInt64] = [:]
+
+    let room = PacketRoom()
+    let batch = DatagramBatch()
+    private let poller: Poller
+    private let signals: SignalQueue
+    private let clockBase: UInt64
+    private var stopsAt: UInt64?
+    /// Called on SIGHUP: the configuration to go on with; nil: none, as it is faulty.
+    public var reload: (() -> IKEConfiguration?)?
+    /// Called on SIGTERM or SIGINT.
+    public var farewell = Farewell.delete
+
+    /// Opens everything. Lines of the log go to `log`.
+    public init(
+        _ configuration: NodeConfiguration, log: @escaping (LogLevel, String) -> Void
+    ) throws(NodeError) {
+        precondition(!configuration.addresses.isEmpty)
+        self.configuration = configuration
+        self.log = log
+        signals = try SignalQueue()
+        poller = try Poller()
+        var random = SystemRandomSource()
+        let library: CryptoLibrary
+        do {
+            library = try CryptoLibrary()
+        } catch {
+            throw .library("\(error)")
+        }
+        member = try SoleMember(
+            capacity: configuration.cardCapacity, library: library, random: &random)
+        clockBase = Self.monotonic() &- member.founded
+        resources = NodeResources(
+            member.gateway.distribution, capacity: configuration.cardCapacity)
+        environment = IKEEnvironment(
+            library: library, configuration: configuration.ike, random: random,
+            resources: resources, generation: 1)
+        endpoint = IKEEndpoint(environment, now: member.founded)
+        control = try ControlListener(path: configuration.controlSocket)
+        datagramSockets = try Self.openDatagramSockets(configuration)
+        var espSockets: [ESPSocket] = []
+        for address in configuration.addresses { espSockets.append(try ESPSocket(address)) }
+        self.espSockets = espSockets
+        device = try TunnelDevice(
+            name: configuration.tunnelDevice, mtu: configuration.tunnelMTU)
+        routes = configuration.setsRoutes ? try RouteTable(device: device.index) : nil
+        for socket in datagramSockets { poller.watch(socket.descriptor) }
+        for socket in espSockets { poller.watch(socket.descriptor) }
+        poller.watch(device.descriptor)
+        poller.watch(control.descriptor)
+        poller.watch(signals.descriptor)
+    }
+
+    private static func openDatagramSockets(
+        _ configuration: NodeConfiguration
+    ) throws(NodeError) -> [DatagramSocket] {
+        var sockets: [DatagramSocket] = []
+        for address in configuration.addresses {
+            sockets.append(
+                try DatagramSocket(address, port: configuration.ikePort, hasMarker: false))
+            sockets.append(
+                try DatagramSocket(
+                    address, port: configuration.encapsulationPort, hasMarker: true))
+        }
+        return sockets
+    }
+
+    // MARK: Time
+
+    private static func monotonic() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+
+    /// Of the node's clock.
+    var now: UInt64 { Self.monotonic() &- clockBase }
+
+    /// Since 1970.
+    var seconds: Int64 { Int64(time(nil)) }
+
+    // MARK: The loop
+
+    /// Serves until a signal ends it, and all is said to the peers, or two seconds are over.
+    public func run() {
+        let text = configuration.addresses.map(\.description).joined(separator: ", ")
+        log(.info, "serving \(text) through \(device.name)")
+        while !isOver {
+            let ready = poller.wait(milliseconds: patience())
+            advance()
+            for number in ready { serve(number) }
+            flush()
+        }
+        routes?.removeAll()
+        log(.info, "stopped")
+    }
+
+    private var isOver: Bool {
+        guard let stopsAt else { return false }
+        return farewell == .handover || endpoint.count == 0 || now >= stopsAt
+    }
+
+    /// Milliseconds until something is due.
+    private func patience() -> Int32 {
+        let now = now
+        var next = member.gateway.nextDeadline(nowNanoseconds: now)
+        next = min(next, endpoint.deadline ?? .max, stopsAt ?? .max)
+        guard next > now else { return 0 }
+        return Int32(clamping: min((next - now + 999_999) / 1_000_000, 3_600_000))
+    }
+
+    /// Does what is due.
+    private func advance() {
+        let now = now
+        if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
+            member.gateway.tick(nowNanoseconds: now)
+            member.carry(now)
+            for event in member.takeNews() { log(.warning, "\(event)") }
+        }
+        if let deadline = endpoint.deadline, deadline <= now {
+            perform(endpoint.advance(to: now, seconds: seconds))
+        }
+    }
+
+    private func serve(_ number: Int32) {
+        if number == device.descriptor.number {
+            sendPackets()
+        } else if let socket = datagramSockets.first(where: { $0.descriptor.number == number }) {
+            receiveDatagrams(socket)
+        } else if let socket = espSockets.first(where: { $0.descriptor.number == number }) {
+            receivePackets(socket)
+        } else if number == signals.descriptor.number {
+            while let signal = signals.next() { take(signal) }
+        } else if number == control.descriptor.number {
+            while let session = control.accept() {
+                sessions[session.descriptor.number] = session
+                poller.watch(session.descriptor)
+            }
+        } else if let session = sessions[number] {
+            session.flush()
+            if let request = session.receive() { answer(request, session) }
+        }
+    }
+
+    /// Forgets connections that said everything, and waits for room where something is unsent.
+    private func flush() {
+        for session in sessions.values {
+            if session.isFinished {
+                sessions[session.descriptor.number] = nil
+            } else if session.hasUnsent {
+                poller.watch(session.descriptor, writes: true)
+            }
+        }
+    }
+
+    private func take(_ signal: Int32) {
+        guard signal != SIGHUP else {
+            guard let reload else { return log(.info, "SIGHUP: there is nothing to read again") }
+            guard let configuration = reload() else { return }
+            environment.configuration = configuration
+            return log(.info, "SIGHUP: the configuration was read again")
+        }
+        // A second signal does not wait for the peers.
+        stopsAt = stopsAt == nil ? now + Self.stopNanoseconds : now
+        guard farewell == .delete else { return }
+        for summary in endpoint.summaries() { command(.delete, summary.localSPI) }
+    }
+}

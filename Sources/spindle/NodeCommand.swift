@@ -1,0 +1,68 @@
+// `spindle node`: one live node, until a signal ends it.
+
+import ArgumentParser
+import Foundation
+import GatewayIO
+
+struct NodeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "node",
+        abstract: "Run a live gateway: IKEv2 with real peers, ESP on real networks.",
+        discussion: """
+            Answers IKE on UDP 500 and 4500, takes and sends ESP in UDP and as an IP protocol of its \
+            own, and routes what the peers protect through a TUN device. Needs CAP_NET_ADMIN and \
+            CAP_NET_RAW, and CAP_NET_BIND_SERVICE for the ports. The log goes to standard error.
+
+            SIGTERM and SIGINT end it: peers are told, or with --handover not. SIGHUP reads the \
+            connections, keys and pools again; addresses, ports and devices stay as they were.
+
+            Examples:
+              spindle check --config docs/examples/psk-responder.yaml
+              spindle node --config docs/examples/psk-responder.yaml
+            """)
+
+    @Option(help: "The configuration, in YAML.", completion: .file())
+    var config = "/etc/spindle/node.yaml"
+
+    @Flag(help: "At the end, tell the peers nothing: a successor goes on.")
+    var handover = false
+
+    func run() throws {
+        let configuration: NodeConfiguration
+        do throws(ConfigurationFaults) {
+            configuration = try NodeConfigurationFile.read(path: config)
+        } catch {
+            error.faults.forEach { complain("error: \($0)") }
+            throw ExitCode.failure
+        }
+        let node = try LiveNode(configuration) { level, text in
+            complain("\(Self.time()) \(level.rawValue) \(text)")
+        }
+        if handover { node.farewell = .handover }
+        node.reload = { [config] in
+            do throws(ConfigurationFaults) {
+                return try NodeConfigurationFile.read(path: config).ike
+            } catch {
+                error.faults.forEach { complain("\(Self.time()) warning \($0)") }
+                return nil
+            }
+        }
+        node.run()
+    }
+
+    /// UTC with milliseconds, as RFC 3339 writes it.
+    private static func time() -> String {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        var parts = tm()
+        gmtime_r(&now.tv_sec, &parts)
+        let milliseconds = now.tv_nsec / 1_000_000
+        func padded(_ value: some BinaryInteger, _ width: Int) -> String {
+            let digits = String(value)
+            return String(repeating: "0", count: max(0, width - digits.count)) + digits
+        }
+        return "\(parts.tm_year + 1900)-\(padded(parts.tm_mon + 1, 2))-\(padded(parts.tm_mday, 2))"
+            + "T\(padded(parts.tm_hour, 2)):\(padded(parts.tm_min, 2)):\(padded(parts.tm_sec, 2))"
+            + ".\(padded(milliseconds, 3))Z"
+    }
+}
