@@ -1,5 +1,6 @@
 // Says in words what a node with a configuration would do. No secret is in it.
 
+internal import Crypto
 internal import ESP
 internal import IKEStub
 internal import Wire

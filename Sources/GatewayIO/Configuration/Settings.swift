@@ -125,15 +125,16 @@ struct Setting {
         return nil
     }
 
-    /// A text that something else reads.
+    /// A text that something else reads. `advice` is what is said where the text must not be.
     func parsed<Value, Failure: Error & CustomStringConvertible>(
-        _ code: ConfigurationFault.Code, _ read: (String) throws(Failure) -> Value
+        _ code: ConfigurationFault.Code, advice: String = "correct it",
+        _ read: (String) throws(Failure) -> Value
     ) -> Value? {
         guard let text = text() else { return nil }
         do throws(Failure) {
             return try read(text)
         } catch {
-            refuse(code, source.hidesTexts ? "it can't be read: correct it" : error.description)
+            refuse(code, source.hidesTexts ? "it can't be read: \(advice)" : error.description)
             return nil
         }
     }
