@@ -145,7 +145,8 @@ struct Setting {
         guard let address = IPAddress(text) else {
             refuse(
                 .address,
-                "\(source.quote(text)) is not an IP address: write such as 192.0.2.1 or 2001:db8::1")
+                "\(source.quote(text)) is not an IP address: write such as 192.0.2.1 or 2001:db8::1"
+            )
             return nil
         }
         return address

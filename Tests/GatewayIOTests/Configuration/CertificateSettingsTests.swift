@@ -83,18 +83,31 @@ private func warrior() throws -> ConfigurationText {
         ("key: gw.key", "key: gw.pem", "connections.warriors.local.key key", "no private key"),
         ("key: gw.key", "key: no.key", "connections.warriors.local.key file", "no such file"),
         ("      key: gw.key\n", "", "connections.warriors.local.key missingKey", "add it"),
-        ("certificate: gw.pem", "certificate: gw.key",
-            "connections.warriors.local.certificate certificate", "BEGIN CERTIFICATE"),
-        ("certificate: gw.pem\n      key: gw.key", "certificate: crypt.pem\n      key: crypt.key",
-            "connections.warriors.local.certificate certificate", "digitalSignature"),
-        ("identity: gw.lab.example", "identity: gw.lab.exampel",
-            "connections.warriors.local.identity certificate", "gw.lab.example"),
-        ("[ca.pem]", "[p1.pem]",
-            "connections.warriors.remote.authorities[0] certificate", "is no authority"),
-        ("[ca.pem]", "[ca.pem]\n      revocations: [ca.pem]",
-            "connections.warriors.remote.revocations[0] certificate", "revocation list"),
-        ("\"C=CH, O=Lab, CN=*\"", "keyid:x",
-            "connections.warriors.remote.identity contradiction", "key ID"),
+        (
+            "certificate: gw.pem", "certificate: gw.key",
+            "connections.warriors.local.certificate certificate", "BEGIN CERTIFICATE"
+        ),
+        (
+            "certificate: gw.pem\n      key: gw.key",
+            "certificate: crypt.pem\n      key: crypt.key",
+            "connections.warriors.local.certificate certificate", "digitalSignature"
+        ),
+        (
+            "identity: gw.lab.example", "identity: gw.lab.exampel",
+            "connections.warriors.local.identity certificate", "gw.lab.example"
+        ),
+        (
+            "[ca.pem]", "[p1.pem]",
+            "connections.warriors.remote.authorities[0] certificate", "is no authority"
+        ),
+        (
+            "[ca.pem]", "[ca.pem]\n      revocations: [ca.pem]",
+            "connections.warriors.remote.revocations[0] certificate", "revocation list"
+        ),
+        (
+            "\"C=CH, O=Lab, CN=*\"", "keyid:x",
+            "connections.warriors.remote.identity contradiction", "key ID"
+        ),
     ])
     func mistakesAreNamed(old: String, new: String, summary: String, hint: String) throws {
         let faults = try warrior().replacing(old, new).faults
@@ -105,7 +118,8 @@ private func warrior() throws -> ConfigurationText {
 
     @Test(arguments: ["gw@lab.example", "192.0.2.1", "\"C=CH, O=Lab, CN=GW\""])
     func everyNameOfTheCertificateServes(name: String) throws {
-        #expect(try warrior().replacing("identity: gw.lab.example", "identity: \(name)").faults == [])
+        #expect(
+            try warrior().replacing("identity: gw.lab.example", "identity: \(name)").faults == [])
     }
 
     @Test func withoutAnIdentityWeAreTheSubject() throws {

@@ -22,9 +22,11 @@ private struct Mistake: CustomTestStringConvertible {
 
 private let mistakes: [Mistake] = [
     // Keys.
-    Mistake("addresses:", "adresses:", "2:3 node.\"adresses\" unknownKey", "addresses (the nearest)"),
+    Mistake(
+        "addresses:", "adresses:", "2:3 node.\"adresses\" unknownKey", "addresses (the nearest)"),
     Mistake("secrets: s", "secret: s", "3:1 \"secret\" unknownKey", "secrets (the nearest)"),
-    Mistake("auth: psk}\n    r", "auth: psk, psk: 1}\n    r",
+    Mistake(
+        "auth: psk}\n    r", "auth: psk, psk: 1}\n    r",
         "6:50 connections.office.local.\"psk\" unknownKey", "auth"),
     Mistake("remote: {", "local: {", "6:5  duplicateKey", "second time"),
     Mistake("identity: gw.lab.example, ", "", "6:12 connections.office.local.identity missingKey"),
@@ -33,57 +35,79 @@ private let mistakes: [Mistake] = [
     Mistake("[192.0.2.1]", "{a: b}", "2:14 node.addresses wrongType", "a list"),
     Mistake("[192.0.2.1]", "[]", "2:14 node.addresses wrongType", "empty"),
     Mistake("  addresses: [192.0.2.1]", "  addresses:", "2:3 node.addresses wrongType", "nothing"),
-    Mistake("{identity: p1.lab.example, auth: psk}", "psk",
+    Mistake(
+        "{identity: p1.lab.example, auth: psk}", "psk",
         "7:13 connections.office.remote wrongType", "a mapping"),
-    Mistake("{local: [10.1.0.0/16]", "{replay_window: \"64\", local: [10.1.0.0/16]",
+    Mistake(
+        "{local: [10.1.0.0/16]", "{replay_window: \"64\", local: [10.1.0.0/16]",
         "9:28 connections.office.children.net.replay_window wrongType", "without quotes"),
     // Values.
     Mistake("192.0.2.1", "192.0.2.256", "2:15 node.addresses[0] address", "\"192.0.2.256\""),
     Mistake("[192.0.2.1]", "[192.0.2.1, 192.0.2.1]", "2:14 node.addresses clash", "twice"),
-    Mistake("auth: psk}\n    r", "auth: pks}\n    r",
+    Mistake(
+        "auth: psk}\n    r", "auth: pks}\n    r",
         "6:45 connections.office.local.auth unknownWord", "psk (the nearest)"),
-    Mistake("10.1.0.0/16", "10.1.0.1/16",
+    Mistake(
+        "10.1.0.0/16", "10.1.0.1/16",
         "9:21 connections.office.children.net.local[0] selector", "10.1.0.0/16"),
-    Mistake("{local: [10.1.0.0/16]", "{mode: transprt, local: [10.1.0.0/16]",
+    Mistake(
+        "{local: [10.1.0.0/16]", "{mode: transprt, local: [10.1.0.0/16]",
         "9:19 connections.office.children.net.mode unknownWord", "transport (the nearest)"),
-    Mistake("{local: [10.1.0.0/16]", "{replay_window: 16, local: [10.1.0.0/16]",
+    Mistake(
+        "{local: [10.1.0.0/16]", "{replay_window: 16, local: [10.1.0.0/16]",
         "9:28 connections.office.children.net.replay_window outOfRange", "32 to 4096"),
-    Mistake("{local: [10.1.0.0/16]", "{proposals: aes257gcm16, local: [10.1.0.0/16]",
+    Mistake(
+        "{local: [10.1.0.0/16]", "{proposals: aes257gcm16, local: [10.1.0.0/16]",
         "9:24 connections.office.children.net.proposals proposal", "aes257gcm16"),
-    Mistake("{local: [10.1.0.0/16]", "{proposals: aes128-sha256-prfsha256, local: [10.1.0.0/16]",
+    Mistake(
+        "{local: [10.1.0.0/16]", "{proposals: aes128-sha256-prfsha256, local: [10.1.0.0/16]",
         "9:24 connections.office.children.net.proposals proposal", "PRF"),
-    Mistake("{local: [10.1.0.0/16]",
+    Mistake(
+        "{local: [10.1.0.0/16]",
         "{proposals: aes256gcm16-esn, replay_window: 0, local: [10.1.0.0/16]",
         "9:56 connections.office.children.net.replay_window contradiction", "RFC 4303"),
-    Mistake("10.2.0.0/16", "2001:db8::/64",
+    Mistake(
+        "10.2.0.0/16", "2001:db8::/64",
         "9:43 connections.office.children.net.remote contradiction", "family"),
     // What is named must be there.
     Mistake("secrets.yaml", "nowhere.yaml", "3:10 secrets file", "nowhere.yaml: no such file"),
     Mistake("secrets: secrets.yaml\n", "", "5:45 connections.office.local.auth missingKey", "FILE"),
-    Mistake("p1.lab.example", "p2.lab.example",
+    Mistake(
+        "p1.lab.example", "p2.lab.example",
         "6:45 connections.office.local.auth unknownName", "no pre-shared key is for gw.lab.example"),
-    Mistake("    children:", "    pools: [guests]\n    children:",
+    Mistake(
+        "    children:", "    pools: [guests]\n    children:",
         "8:13 connections.office.pools[0] unknownName", "add it to pools"),
-    Mistake("    children:", "    local_address: 192.0.2.2\n    children:",
+    Mistake(
+        "    children:", "    local_address: 192.0.2.2\n    children:",
         "8:20 connections.office.local_address contradiction", "node.addresses"),
-    Mistake("    children:", "    remote_address: 192.0.2.1\n    children:",
+    Mistake(
+        "    children:", "    remote_address: 192.0.2.1\n    children:",
         "8:21 connections.office.remote_address contradiction", "our own"),
-    Mistake("    children:", "    remote_address: 2001:db8::1\n    children:",
+    Mistake(
+        "    children:", "    remote_address: 2001:db8::1\n    children:",
         "8:21 connections.office.remote_address contradiction", "other family"),
-    Mistake("    children:", "    request_address: true\n    children:",
+    Mistake(
+        "    children:", "    request_address: true\n    children:",
         "8:22 connections.office.request_address contradiction", "remote_address"),
-    Mistake("p1.lab.example, auth: psk}", "p1.lab.example, auth: psk, authorities: [ca.pem]}",
+    Mistake(
+        "p1.lab.example, auth: psk}", "p1.lab.example, auth: psk, authorities: [ca.pem]}",
         "7:64 connections.office.remote.authorities contradiction", "auth: psk"),
-    Mistake("p1.lab.example, auth: psk}", "p1.lab.example, auth: certificate}",
+    Mistake(
+        "p1.lab.example, auth: psk}", "p1.lab.example, auth: certificate}",
         "7:13 connections.office.remote.authorities missingKey"),
     // Times.
-    Mistake("    children:", "    timers: {rekey_ike: 4}\n    children:",
+    Mistake(
+        "    children:", "    timers: {rekey_ike: 4}\n    children:",
         "8:25 connections.office.timers.rekey_ike outOfRange", "with its unit"),
-    Mistake("    children:", "    timers: {rekey_ike: 1s}\n    children:",
+    Mistake(
+        "    children:", "    timers: {rekey_ike: 1s}\n    children:",
         "8:25 connections.office.timers.rekey_ike outOfRange", "10s to 7d"),
-    Mistake("    children:", "    timers: {rekey_child: 5m}\n    children:",
+    Mistake(
+        "    children:", "    timers: {rekey_child: 5m}\n    children:",
         "8:27 connections.office.timers.rekey_child contradiction", "6m"),
-    Mistake("    children:", "    timers: {retransmission_base: 0.5}\n    children:",
+    Mistake(
+        "    children:", "    timers: {retransmission_base: 0.5}\n    children:",
         "8:35 connections.office.timers.retransmission_base outOfRange", "1.8"),
     // YAML.
     Mistake("p1.lab.example", "*.lab.example", "7:25  syntax", "in quotes"),

@@ -33,7 +33,8 @@ import Testing
     @Test(.timeLimit(.minutes(1))) func deepNestingIsRefused() {
         for depth in [17, 100, 999, 1001, 100_000] {
             for (open, close) in [("[", "]"), ("{a: ", "}"), ("- ", ""), ("? ", "")] {
-                let text = String(repeating: open, count: depth) + "x"
+                let text =
+                    String(repeating: open, count: depth) + "x"
                     + String(repeating: close, count: depth)
                 #expect(codes(text).first == .syntax, "\(depth) \(open)")
             }
@@ -96,7 +97,7 @@ import Testing
             } catch {
                 #expect(!error.faults.isEmpty, "seed \(seed)")
                 for fault in error.faults {
-                    let isPlain = "\(fault)".unicodeScalars.allSatisfy { 
+                    let isPlain = "\(fault)".unicodeScalars.allSatisfy {
                         $0.properties.generalCategory != .control
                     }
                     #expect(isPlain && fault.line > 0, "seed \(seed): \(fault)")

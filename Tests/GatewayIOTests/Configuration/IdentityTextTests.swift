@@ -37,9 +37,11 @@ import Wire
     }
 
     @Test(arguments: [
-        "", " ", "a b", "gw..example", ".example", "gw.example.", "10.0.0.256", "1.2.3", "fe80::1::2",
+        "", " ", "a b", "gw..example", ".example", "gw.example.", "10.0.0.256", "1.2.3",
+        "fe80::1::2",
         "user@", "@", "@@", "a b@lab.example", "user@-\u{E9}", "*", "*.", "*@", "a.*.b", "*.*.b",
-        "x*.lab.example", "x*y@*", "keyid:", "#", "#0", "#0g", "=x", "XY=1", "CN=", "%any4", "%", "\u{0}",
+        "x*.lab.example", "x*y@*", "keyid:", "#", "#0", "#0g", "=x", "XY=1", "CN=", "%any4", "%",
+        "\u{0}",
         "gw.\u{E9}.example", "CN=*+O=x", "C=*, CN", String(repeating: "a", count: 1025),
     ])
     func othersAreRefused(text: String) {

@@ -36,7 +36,8 @@ private func octets(_ text: String) throws -> [UInt8] {
             #expect(try octets(text) == Array(data))
         }
         // A number without quotes is digits, not a number.
-        #expect(try octets(Self.head + "    secret_hex: 00112233445566778899001122334455")[1] == 0x11)
+        #expect(
+            try octets(Self.head + "    secret_hex: 00112233445566778899001122334455")[1] == 0x11)
     }
 
     @Test(arguments: [
@@ -68,7 +69,8 @@ private func octets(_ text: String) throws -> [UInt8] {
             preshared_keys:
               - identities: ["%any"]
                 secret: "short horse"
-            """).parse()
+            """
+        ).parse()
         #expect(file.warnings.map(\.code) == [.weak, .weak])
         #expect(file.warnings.allSatisfy { $0.file == "secrets.yaml" })
         #expect(!"\(file.warnings)".contains("horse"))
