@@ -31,7 +31,8 @@ public final class Certificate {
     public let notAfter: Int64
     /// The subject's key.
     public let publicKey: PublicKey
-    /// SHA-1 of the SubjectPublicKeyInfo, 20 octets: how CERTREQ names an authority (RFC 7296 §3.7).
+    /// SHA-1 of the SubjectPublicKeyInfo, 20 octets: how CERTREQ names an authority (RFC 7296
+    /// §3.7).
     public let publicKeyHash: [UInt8]
     /// True where the basic constraints say CA:TRUE and the key usage does not forbid keyCertSign.
     public let isAuthority: Bool

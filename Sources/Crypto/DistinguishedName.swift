@@ -24,8 +24,8 @@ public enum DistinguishedNameFault: Error, Equatable, CustomStringConvertible {
             "\"\(part)\" is no part of a distinguished name, which is written as "
                 + "\"C=CH, O=Lab, CN=gw\""
         case .unknownAttribute(let name):
-            "\"\(name)\" is no attribute of distinguished names; C, ST, L, O, OU, CN, E, DC, UID and "
-                + "dotted numbers are"
+            "\"\(name)\" is no attribute of distinguished names; C, ST, L, O, OU, CN, E, DC, UID "
+                + "and dotted numbers are"
         case .unfitValue(let attribute, let value): "\(attribute) can't have the value \"\(value)\""
         }
     }
@@ -43,9 +43,9 @@ public struct DistinguishedName: Hashable, Sendable, CustomStringConvertible {
         self.init(name.pointer)
     }
 
-    /// Reads "C=CH, O=Lab, CN=gw": the order of the DER, as strongSwan writes it (RFC 4514 would begin
-    /// with the last). Attributes are separated by commas or semicolons, by plus signs within one
-    /// RDN; special characters are escaped as in RFC 4514 §2.4, or the value is put in quotes.
+    /// Reads "C=CH, O=Lab, CN=gw": the order of the DER, as strongSwan writes it (RFC 4514 would
+    /// begin with the last). Attributes are separated by commas or semicolons, by plus signs within
+    /// one RDN; special characters are escaped as in RFC 4514 §2.4, or the value is put in quotes.
     public init(text: String) throws(DistinguishedNameFault) {
         try self.init(NameParser.attributes(of: text))
     }
@@ -65,8 +65,8 @@ public struct DistinguishedName: Hashable, Sendable, CustomStringConvertible {
         self.der = der
     }
 
-    /// True for names that X.520 takes as equal: without regard to the types of the strings, to case,
-    /// and to the number of spaces (RFC 5280 §7.1).
+    /// True for names that X.520 takes as equal: without regard to the types of the strings, to
+    /// case, and to the number of spaces (RFC 5280 §7.1).
     public func matches(_ other: DistinguishedName) -> Bool {
         guard let left = X509Name(der: der), let right = X509Name(der: other.der) else {
             preconditionFailure("a name was checked when it was made")
@@ -74,8 +74,8 @@ public struct DistinguishedName: Hashable, Sendable, CustomStringConvertible {
         return X509_NAME_cmp(left.pointer, right.pointer) == 0
     }
 
-    /// The same, but of the attributes at these places, ascending, only the types are compared. Each
-    /// is an RDN of its own.
+    /// The same, but of the attributes at these places, ascending, only the types are compared.
+    /// Each is an RDN of its own.
     func matches(_ other: DistinguishedName, withoutValuesAt places: [Int]) -> Bool {
         guard let left = X509Name(der: der), let right = X509Name(der: other.der) else {
             preconditionFailure("a name was checked when it was made")

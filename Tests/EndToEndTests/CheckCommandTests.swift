@@ -63,7 +63,7 @@ import Testing
         let object = try #require(
             try JSONSerialization.jsonObject(with: json.output) as? [String: Any])
         let faults = try #require(object["faults"] as? [[String: Any]])
-        #expect(faults.map { $0["line"] as? Int } == [4, 6, 10, 25])
+        #expect(faults.map { $0["line"] as? Int } == [4, 6, 10, 26])
         #expect(faults[1]["code"] as? String == "permissions")
         #expect((object["explanation"] as? [String])?.isEmpty == true)
     }

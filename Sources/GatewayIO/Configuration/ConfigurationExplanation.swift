@@ -67,8 +67,8 @@ extension Connection {
         lines.append(
             "\(liveness); who does not answer for \(DurationText.text(timers.patience)) is dead")
         lines.append(
-            "long messages go \(fragments ? "in fragments (RFC 7383)" : "in one piece"); ESP goes in "
-                + "UDP \(forcesEncapsulation ? "always" : "where there is a NAT")")
+            "long messages go \(fragments ? "in fragments (RFC 7383)" : "in one piece"); ESP goes "
+                + "in UDP \(forcesEncapsulation ? "always" : "where there is a NAT")")
         for child in children { lines += child.explanation }
         return lines
     }

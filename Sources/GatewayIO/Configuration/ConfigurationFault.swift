@@ -1,4 +1,5 @@
-// Everything that can be wrong with a node's configuration, each fault as one line that a user reads.
+// Everything that can be wrong with a node's configuration, each fault as one line that a user
+// reads.
 
 /// One thing that is wrong, or one that is allowed but should be known.
 public struct ConfigurationFault: Error, Hashable, Sendable {

@@ -1,6 +1,6 @@
 // The text of identities in files: "gw.lab.example", "user@lab.example", "192.0.2.1",
-// "C=CH, O=Lab, CN=gw", "keyid:office-7"; and of patterns: "%any", "*.lab.example", "*@lab.example",
-// "C=CH, O=Lab, CN=*". Pure: no file, no clock.
+// "C=CH, O=Lab, CN=gw", "keyid:office-7"; and of patterns: "%any", "*.lab.example",
+// "*@lab.example", "C=CH, O=Lab, CN=*". Pure: no file, no clock.
 
 internal import Crypto
 public import IKEStub
@@ -19,9 +19,9 @@ extension Identity {
     private static let bytesMaximum = 1024
 
     /// Reads one identity. The kind is seen by the text, as strongSwan does: an address; a
-    /// distinguished name where there is an equals sign; a mailbox where there is an @; else a domain
-    /// name. `@` in front makes a domain name of what follows. `keyid:` makes octets of it (ID_KEY_ID),
-    /// and `#` octets of pairs of hexadecimal digits.
+    /// distinguished name where there is an equals sign; a mailbox where there is an @; else a
+    /// domain name. `@` in front makes a domain name of what follows. `keyid:` makes octets of it
+    /// (ID_KEY_ID), and `#` octets of pairs of hexadecimal digits.
     public init(parsing text: String) throws(IdentityTextError) {
         guard !text.isEmpty, text.utf8.count <= Self.bytesMaximum else {
             throw IdentityTextError(
@@ -75,8 +75,8 @@ extension Identity {
         }
     }
 
-    /// Labels of letters, digits, hyphens and underscores; not numbers and dots only, which would be
-    /// a misspelt address.
+    /// Labels of letters, digits, hyphens and underscores; not numbers and dots only, which would
+    /// be a misspelt address.
     static func domain(
         _ name: String, in text: String
     ) throws(IdentityTextError) -> String {

@@ -1,5 +1,5 @@
-// The file of pre-shared keys. No text of it is ever repeated in a fault. The texts of the YAML reader
-// can't be wiped: strings give no access to their own memory. They are freed with the tree.
+// The file of pre-shared keys. No text of it is ever repeated in a fault. The texts of the YAML
+// reader can't be wiped: strings give no access to their own memory. They are freed with the tree.
 
 internal import Crypto
 internal import IKEStub

@@ -1,5 +1,5 @@
-// Reads settings out of the tree of a file. Whatever is wrong is put into the log with its place, and
-// reading goes on, so that the user sees all faults at once.
+// Reads settings out of the tree of a file. Whatever is wrong is put into the log with its place,
+// and reading goes on, so that the user sees all faults at once.
 
 internal import Wire
 
@@ -71,8 +71,7 @@ struct Setting {
         else {
             refuse(
                 .outOfRange,
-                "\(source.quote(text)) is not possible: use 1 to \(bytesMaximum) octets without "
-                    + "control characters")
+                "not possible: use 1 to \(bytesMaximum) octets without control characters")
             return nil
         }
         return text

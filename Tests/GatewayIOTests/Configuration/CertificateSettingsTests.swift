@@ -23,7 +23,7 @@ private final class TestAuthority: Sendable {
             process.executableURL = URL(filePath: "/usr/bin/openssl")
             process.currentDirectoryURL = folder
             let line =
-                "req -config empty.cnf -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+                "req -config empty.cnf -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
                 + "-keyout \(name).key -out \(name).pem -days 3650 -subj /C=CH/O=Lab/CN=\(name) "
                 + rest
             process.arguments = line.split(separator: " ").map(String.init)
@@ -114,6 +114,19 @@ private func warrior() throws -> ConfigurationText {
         let found = faults.first { "\($0.place) \($0.code.rawValue)" == summary }
         #expect(found?.text.contains(hint) == true, "\(faults)")
         #expect(faults.allSatisfy { $0.line > 0 && !$0.text.contains("PRIVATE KEY-") })
+    }
+
+    @Test func aKeyInTheWrongPlaceIsNotRepeated() throws {
+        let pem = String(decoding: try warrior().files["gw.key"] ?? [], as: UTF8.self)
+        let lines = pem.split(separator: "\n")
+        for text in [
+            "|\n" + lines.map { "        " + $0 }.joined(separator: "\n"),
+            "\"\(lines.joined(separator: " "))\"",
+        ] {
+            let faults = try warrior().replacing("key: gw.key", "key: \(text)").faults
+            #expect(faults.map(\.place) == ["connections.warriors.local.key"])
+            #expect(!"\(faults)".contains(lines[1].prefix(8)))
+        }
     }
 
     @Test(arguments: ["gw@lab.example", "192.0.2.1", "\"C=CH, O=Lab, CN=GW\""])

@@ -74,7 +74,7 @@ private let mistakes: [Mistake] = [
     Mistake("secrets: secrets.yaml\n", "", "5:45 connections.office.local.auth missingKey", "FILE"),
     Mistake(
         "p1.lab.example", "p2.lab.example",
-        "6:45 connections.office.local.auth unknownName", "no pre-shared key is for gw.lab.example"),
+        "6:45 connections.office.local.auth unknownName", "no pre-shared key is for gw.lab"),
     Mistake(
         "    children:", "    pools: [guests]\n    children:",
         "8:13 connections.office.pools[0] unknownName", "add it to pools"),

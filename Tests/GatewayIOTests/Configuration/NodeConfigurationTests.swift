@@ -129,7 +129,11 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         limits.childrenPerAssociation = 5
         limits.fragmentBytes = 1400
         #expect(node.ike.limits == limits)
-        let first = node.ike.connections[0]
+        try expectConnections(node.ike.connections)
+    }
+
+    private func expectConnections(_ connections: [Connection]) throws {
+        let first = connections[0]
         #expect(first.localIdentity == .keyID(Array("we".utf8)) && first.remoteIdentity == .any)
         #expect(try first.remoteAddresses == selectors("198.51.100.0/24", "203.0.113.5"))
         #expect(first.pools == ["a"] && !first.fragments && first.forcesEncapsulation)
@@ -141,7 +145,7 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         #expect(timers.liveness == 0 && timers.keepalive == 5_000_000_000)
         #expect(timers.retransmission == 500_000_000 && timers.retransmissionBase == 200)
         #expect(timers.retransmissionTries == 3 && timers.halfOpen == 10_000_000_000)
-        let second = node.ike.connections[1]
+        let second = connections[1]
         #expect(second.name == "second" && second.asksForAddress)
         #expect(second.localAddress?.description == "2001:db8::1" && second.children.isEmpty)
     }
