@@ -74,8 +74,8 @@ public struct DistinguishedName: Hashable, Sendable, CustomStringConvertible {
         return X509_NAME_cmp(left.pointer, right.pointer) == 0
     }
 
-    /// The same, but of the attributes at these places, ascending, only the types are compared. Each
-    /// is an RDN of its own.
+    /// The same, but of the attributes at these places, ascending, only the types are compared.
+    /// Each is an RDN of its own.
     func matches(_ other: DistinguishedName, withoutValuesAt places: [Int]) -> Bool {
         guard let left = X509Name(der: der), let right = X509Name(der: other.der) else {
             preconditionFailure("a name was checked when it was made")

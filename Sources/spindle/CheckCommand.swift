@@ -8,12 +8,12 @@ struct CheckCommand: ParsableCommand {
         commandName: "check",
         abstract: "Check a node's configuration, and say in words what the node would do.",
         discussion: """
-            Reads the file and the files that it names: keys, certificates, associations. Nothing is \
-            opened, sent or changed. docs/configuration.md lists the settings.
+            Reads the file and the files that it names: keys, certificates, associations. Nothing \
+            is sent or changed. docs/configuration.md lists the settings.
 
-            Every fault is a line with file, line, column, setting, what is wrong and what to do; so \
-            is every warning: an expired certificate, a weak algorithm, selectors of two peers that \
-            overlap.
+            Every fault is a line with file, line, column, setting, what is wrong and what to do; \
+            so is every warning: an expired certificate, a weak algorithm, selectors of two peers \
+            that overlap.
 
             Example:
               spindle check --config docs/examples/site-to-site.yaml

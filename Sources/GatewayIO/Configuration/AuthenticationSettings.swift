@@ -36,7 +36,8 @@ enum AuthenticationSettings {
         case .presharedKey:
             refuseFiles(["certificate", "key"], fields)
             guard let identity else {
-                fields.refuse(.missingKey, "identity", "missing: add the name that peers know us by")
+                fields.refuse(
+                    .missingKey, "identity", "missing: add the name that peers know us by")
                 return nil
             }
             return identity.map { Local(identity: $0, authentication: .presharedKey) }
@@ -135,8 +136,8 @@ enum AuthenticationSettings {
             if case .exactly(.keyID) = identity {
                 fields.refuse(
                     .contradiction, "identity",
-                    "no certificate has a key ID as a name: use a domain name, a mailbox, an address "
-                        + "or a distinguished name")
+                    "no certificate has a key ID as a name: use a domain name, a mailbox, an "
+                        + "address or a distinguished name")
             }
         }
         guard let identity, let authentication else { return nil }
@@ -218,8 +219,8 @@ enum AuthenticationSettings {
         guard serves else {
             return side.refuse(
                 .unknownName, "auth",
-                "no pre-shared key is for \(local.identity) with \(remote.identity): add both to the "
-                    + "identities of one key")
+                "no pre-shared key is for \(local.identity) with \(remote.identity): add both to "
+                    + "the identities of one key")
         }
     }
 }

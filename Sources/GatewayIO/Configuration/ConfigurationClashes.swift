@@ -83,8 +83,8 @@ enum ConfigurationClashes {
                     else { continue }
                     childSetting(child.name, one)?.warn(
                         .clash,
-                        "addresses of the pool \(pool.name), which is another connection's, are said "
-                            + "to be behind its peer: make the selectors distinct")
+                        "addresses of the pool \(pool.name), which is another connection's, are "
+                            + "said to be behind its peer: make the selectors distinct")
                 }
             }
         }

@@ -1,4 +1,5 @@
-// Everything that can be wrong with a node's configuration, each fault as one line that a user reads.
+// Everything that can be wrong with a node's configuration, each fault as one line that a user
+// reads.
 
 /// One thing that is wrong, or one that is allowed but should be known.
 public struct ConfigurationFault: Error, Hashable, Sendable {
@@ -74,7 +75,15 @@ public struct ConfigurationFault: Error, Hashable, Sendable {
         self.line = line
         self.column = column
         self.place = place
-        self.text = text
+        self.text = Self.escaped(text)
+    }
+
+    /// Other rooms' errors repeat words of the file as they are; on a terminal they must not act.
+    private static func escaped(_ text: String) -> String {
+        text.unicodeScalars.map { scalar in
+            scalar.properties.generalCategory == .control
+                ? scalar.escaped(asASCII: true) : String(scalar)
+        }.joined()
     }
 }
 

@@ -57,6 +57,11 @@ struct ConfigurationFiles {
     /// The file that a setting names.
     func octets(of setting: Setting, secret: Bool = false) -> (path: String, octets: [UInt8])? {
         guard let text = setting.name(bytesMaximum: 4096) else { return nil }
+        // Not repeated: it may be a private key.
+        guard !text.contains("-----BEGIN") else {
+            setting.refuse(.file, "write the contents into a file, and its path here")
+            return nil
+        }
         let path = resolve(text)
         do throws(NamedFileError) {
             return (path, try reading(NamedFile(path: path, isSecret: secret)))

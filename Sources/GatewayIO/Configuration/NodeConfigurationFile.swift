@@ -40,9 +40,9 @@ public struct NodeConfigurationFile {
         ) { file throws(NamedFileError) in try file.read() }
     }
 
-    /// Reads a configuration from memory. `name` stands for the file in errors, and the paths of the
-    /// configuration are relative to its folder; `seconds` since 1970 is when certificates have to be
-    /// valid; `files` reads what the configuration names.
+    /// Reads a configuration from memory. `name` stands for the file in errors, and the paths of
+    /// the configuration are relative to its folder; `seconds` since 1970 is when certificates have
+    /// to be valid; `files` reads what the configuration names.
     public static func parse(
         text: [UInt8], name: String, seconds: Int64,
         files: (NamedFile) throws(NamedFileError) -> [UInt8]
@@ -113,13 +113,14 @@ enum ManualAssociations {
         do throws(AssociationFileError) {
             let file = try AssociationFile(json: octets, name: path)
             for (index, entry) in file.entries.enumerated() {
-                let isOurs = [entry.parameters.source, entry.parameters.destination]
+                let isOurs =
+                    [entry.parameters.source, entry.parameters.destination]
                     .filter(addresses.contains).count == 1
                 guard !isOurs else { continue }
                 setting.refuse(
                     .associations,
-                    "\(printable(path: path)): esp[\(index)]: of src and dst exactly one must be an "
-                        + "address of the node")
+                    "\(printable(path: path)): esp[\(index)]: of src and dst exactly one must be "
+                        + "an address of the node")
             }
             return file
         } catch {

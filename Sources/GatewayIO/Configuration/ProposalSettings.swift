@@ -1,12 +1,13 @@
-// Reads lists of proposals, and names the weak choices in them (RFC 8221 for ESP, RFC 8247 for IKE).
+// Reads lists of proposals, and names the weak choices in them (RFC 8221 for ESP, RFC 8247 for
+// IKE).
 
 internal import Crypto
 internal import ESP
 internal import IKEStub
 
 enum ProposalSettings {
-    /// What is offered and accepted where nothing is configured: combined modes first. A CHILD SA is
-    /// rekeyed with a key agreement of its own if the peer does so too.
+    /// What is offered and accepted where nothing is configured: combined modes first. A CHILD SA
+    /// is rekeyed with a key agreement of its own if the peer does so too.
     private static let defaults: [ProposalPolicy.Use: [String]] = [
         .ike: [
             "aes256gcm16-aes128gcm16-chacha20poly1305-prfsha384-prfsha256-x25519-ecp256-ecp384"
@@ -44,8 +45,8 @@ enum ProposalSettings {
         if let policies, use == .child, policies.allSatisfy({ $0.groups.isEmpty }) {
             setting.warn(
                 .weak,
-                "no key agreement group: whoever learns the IKE SA's keys can read all of its CHILD "
-                    + "SAs (no perfect forward secrecy, RFC 7296 §1.3)")
+                "no key agreement group: whoever learns the IKE SA's keys can read all of its "
+                    + "CHILD SAs (no perfect forward secrecy, RFC 7296 §1.3)")
         }
         return policies
     }

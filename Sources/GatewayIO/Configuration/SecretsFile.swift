@@ -1,5 +1,5 @@
-// The file of pre-shared keys. No text of it is ever repeated in a fault. The texts of the YAML reader
-// can't be wiped: strings give no access to their own memory. They are freed with the tree.
+// The file of pre-shared keys. No text of it is ever repeated in a fault. The texts of the YAML
+// reader can't be wiped: strings give no access to their own memory. They are freed with the tree.
 
 internal import Crypto
 internal import IKEStub
@@ -9,6 +9,9 @@ enum SecretsFile {
     /// Octets below which a key is named as weak.
     static let strongBytes = 16
     private static let bytesMaximum = 4096
+    private static let advice =
+        "write an identity such as gw.lab.example, user@lab.example, 192.0.2.1, "
+        + "\"C=CH, O=Lab, CN=*\", \"*.lab.example\" or \"%any\""
 
     /// The keys, with the text of none of them kept. `nil`: something is wrong.
     static func read(
@@ -30,7 +33,7 @@ enum SecretsFile {
         guard let fields = setting.settings(known) else { return nil }
         let identities = fields.required("identities").flatMap { list -> [IdentityPattern]? in
             list.list { element in
-                element.parsed(.identity) { text throws(IdentityTextError) in
+                element.parsed(.identity, advice: advice) { text throws(IdentityTextError) in
                     try IdentityPattern(parsing: text)
                 }
             }

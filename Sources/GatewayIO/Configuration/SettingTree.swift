@@ -64,8 +64,8 @@ enum SettingTree {
 
     /// A handful of aliases can stand for more nodes than any memory holds, and the reader of YAML
     /// compares them before they can be counted. So texts in which there may be anchors and aliases
-    /// are refused before they are read. Both begin where a token can: behind a space, a line break or
-    /// an indicator.
+    /// are refused before they are read. Both begin where a token can: behind a space, a line break
+    /// or an indicator.
     private static func refuseAliases(_ octets: [UInt8]) throws(SettingSyntaxError) {
         var alias: Int?
         var hasAnchor = false
