@@ -20,7 +20,8 @@ public struct DistinguishedNamePattern: Hashable, Sendable, CustomStringConverti
         let attributes = try NameParser.attributes(of: text)
         var open: [Int] = []
         for (index, attribute) in attributes.enumerated() where attribute.isOpen {
-            let isShared = attribute.joinsPrevious
+            let isShared =
+                attribute.joinsPrevious
                 || attributes.dropFirst(index + 1).first?.joinsPrevious == true
             guard !isShared else { throw .malformed("\(attribute.type)=*") }
             open.append(index)

@@ -65,7 +65,8 @@ package enum TextFile {
         guard status.st_mode & 0o077 == 0 else {
             throw AssociationFileError(
                 .exposed, file: path,
-                text: "holds secrets, but has mode \(octal(status.st_mode & 0o7777)), so that others "
+                text:
+                    "holds secrets, but has mode \(octal(status.st_mode & 0o7777)), so that others "
                     + "may use it: type `chmod 0600 \(name)`")
         }
     }
@@ -81,8 +82,12 @@ package enum TextFile {
             (0x30...0x39).contains($0) || (0x41...0x5A).contains($0)
                 || (0x61...0x7A).contains($0) || "-_./+,:@".utf8.contains($0)
         }
-        return isPlain ? path : "'" + path.split(
-            separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+        return isPlain
+            ? path
+            : "'"
+                + path.split(
+                    separator: "'", omittingEmptySubsequences: false
+                ).joined(separator: "'\\''") + "'"
     }
 
     private static func tooLarge(_ path: String) -> AssociationFileError {

@@ -14,6 +14,26 @@ func associationFile(_ bytes: UnsafeRawBufferPointer) {
     _ = try? file.requireUnambiguousSelectors(for: .outbound)
 }
 
+/// Up to the first octet that is 0 the configuration; what follows is in every file that it names.
+func nodeConfiguration(_ bytes: UnsafeRawBufferPointer) {
+    let parts = bytes.split(separator: 0, maxSplits: 1, omittingEmptySubsequences: false)
+    let named = parts.count > 1 ? Array(parts[1]) : []
+    do throws(ConfigurationFaults) {
+        let file = try NodeConfigurationFile.parse(
+            text: Array(parts[0]), name: "fuzz", seconds: 1_795_000_000
+        ) { _ throws(NamedFileError) in named }
+        precondition(!file.configuration.explanation().isEmpty)
+    } catch {
+        precondition(!error.faults.isEmpty)
+        for fault in error.faults {
+            precondition(fault.line > 0)
+            let line = "\(fault)"
+            precondition(
+                line.unicodeScalars.allSatisfy { $0.properties.generalCategory != .control })
+        }
+    }
+}
+
 func selectorText(_ bytes: UnsafeRawBufferPointer) {
     let text = String(decoding: bytes, as: UTF8.self)
     if let address = IPAddress(text) {

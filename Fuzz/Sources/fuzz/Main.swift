@@ -17,6 +17,7 @@ private let targets: [String: @Sendable () -> Target] = [
     "capture": { FileTarget(suffix: "pcap").capture },
     "association-file": { associationFile },
     "selector-text": { selectorText },
+    "node-config": { nodeConfiguration },
     "vector-json": { FileTarget(suffix: "json").vectors },
     "vector-rsp": { FileTarget(suffix: "rsp").vectors },
     "ha-message": { LinkTarget().message },

@@ -36,7 +36,8 @@ enum AuthenticationSettings {
         case .presharedKey:
             refuseFiles(["certificate", "key"], fields)
             guard let identity else {
-                fields.refuse(.missingKey, "identity", "missing: add the name that peers know us by")
+                fields.refuse(
+                    .missingKey, "identity", "missing: add the name that peers know us by")
                 return nil
             }
             return identity.map { Local(identity: $0, authentication: .presharedKey) }

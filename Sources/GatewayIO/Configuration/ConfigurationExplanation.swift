@@ -1,5 +1,6 @@
 // Says in words what a node with a configuration would do. No secret is in it.
 
+internal import Crypto
 internal import ESP
 internal import IKEStub
 internal import Wire
@@ -25,7 +26,8 @@ extension NodeConfiguration {
         }
         lines.append("  knows \(count(ike.presharedKeys.count, "pre-shared key"))")
         for pool in ike.pools {
-            let servers = pool.nameServers.isEmpty
+            let servers =
+                pool.nameServers.isEmpty
                 ? "" : ", with the name servers \(joined(pool.nameServers))"
             lines += ["", "Pool \(pool.name)", "  gives \(pool.range.text) to peers\(servers)"]
         }
@@ -58,7 +60,8 @@ extension Connection {
                 + "\(DurationText.text(timers.rekeyChild)), both up to "
                 + "\(DurationText.text(timers.rekeyJitter)) earlier; given up "
                 + "\(DurationText.text(timers.overtime)) after that")
-        let liveness = timers.liveness == 0
+        let liveness =
+            timers.liveness == 0
             ? "silent peers are never asked"
             : "peers silent for \(DurationText.text(timers.liveness)) are asked"
         lines.append(

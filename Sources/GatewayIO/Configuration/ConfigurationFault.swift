@@ -74,7 +74,15 @@ public struct ConfigurationFault: Error, Hashable, Sendable {
         self.line = line
         self.column = column
         self.place = place
-        self.text = text
+        self.text = Self.escaped(text)
+    }
+
+    /// Other rooms' errors repeat words of the file as they are; on a terminal they must not act.
+    private static func escaped(_ text: String) -> String {
+        text.unicodeScalars.map { scalar in
+            scalar.properties.generalCategory == .control
+                ? scalar.escaped(asASCII: true) : String(scalar)
+        }.joined()
     }
 }
 

@@ -126,7 +126,9 @@ enum ConnectionSettings {
             guard let name = setting.text() else { return nil }
             let names = context.pools.map(\.name)
             guard names.contains(name) else {
-                let known = names.isEmpty ? "add it to pools"
+                let known =
+                    names.isEmpty
+                    ? "add it to pools"
                     : "use \(JSONView.hint(name, names))" + names.joined(separator: ", ")
                 setting.refuse(.unknownName, "there is no pool \(quoted(name)): \(known)")
                 return nil
@@ -173,7 +175,8 @@ enum ConnectionSettings {
         }
         if !connection.fragments, case .signature = connection.localAuthentication {
             fields["fragmentation"]?.warn(
-                .unusual, "messages with certificates are long, and many networks drop IP fragments")
+                .unusual, "messages with certificates are long, and many networks drop IP fragments"
+            )
         }
     }
 }
@@ -196,7 +199,9 @@ enum ChildSettings {
         let mode = fields["mode"].map { $0.choice(modes) } ?? .tunnel
         let replayWindow = fields["replay_window"].map(Self.window) ?? 64
         guard let proposals, let local, let remote, let mode, let replayWindow else { return nil }
-        if replayWindow == 0, proposals.contains(where: { $0.extendedSequenceNumbers.contains(true) }) {
+        if replayWindow == 0,
+            proposals.contains(where: { $0.extendedSequenceNumbers.contains(true) })
+        {
             fields.refuse(
                 .contradiction, "replay_window",
                 "extended sequence numbers (esn) need a replay window (RFC 4303 §3.3.3): use 32 to "

@@ -34,6 +34,7 @@ extension Identity {
         } else if let address = IPAddress(text) {
             self = address.family == .v4 ? .ipv4(address) : .ipv6(address)
         } else if text.contains("=") {
+            guard try IdentityPattern.openName(text) == nil else { throw Self.leftOpen(text) }
             do throws(DistinguishedNameFault) {
                 self = .distinguishedName(try DistinguishedName(text: text).der)
             } catch {
@@ -43,6 +44,7 @@ extension Identity {
             self = .fqdn(try Self.domain(String(text.dropFirst()), in: text))
         } else if let at = text.lastIndex(of: "@") {
             let mailbox = text[..<at]
+            guard mailbox != "*" else { throw Self.leftOpen(text) }
             guard !mailbox.isEmpty, Self.isPrintable(mailbox) else {
                 throw Self.notAnIdentity(text)
             }
@@ -73,25 +75,29 @@ extension Identity {
         }
     }
 
-    /// Printable ASCII that has no meaning of its own here; not numbers and dots only, which would be
+    /// Labels of letters, digits, hyphens and underscores; not numbers and dots only, which would be
     /// a misspelt address.
     static func domain(
         _ name: String, in text: String
     ) throws(IdentityTextError) -> String {
-        guard !name.isEmpty, isPrintable(name[...]), !name.hasPrefix("."), !name.hasSuffix("."),
-            !name.contains("..")
-        else { throw notAnIdentity(text) }
-        guard !name.contains("*") else {
-            throw IdentityTextError(
-                "\(quoted(text)) has an asterisk where none can stand: only what a peer must be can "
-                    + "be written as *.lab.example, *@lab.example or C=CH, O=Lab, CN=*")
+        guard !name.contains("*"), !name.hasPrefix("%") else {
+            throw leftOpen(text)
         }
         let isNumeric = name.utf8.allSatisfy { $0 == 0x2E || (0x30...0x39).contains($0) }
-        guard !isNumeric, !name.contains(":") else {
+        guard name.isEmpty || !isNumeric, !name.contains(":") else {
             throw IdentityTextError(
                 "\(quoted(text)) looks like an address, but is none: correct it, or write "
                     + "@\(name) for a name")
         }
+        let labels = name.split(separator: ".", omittingEmptySubsequences: false)
+        let areLabels = labels.allSatisfy { label in
+            !label.isEmpty
+                && label.utf8.allSatisfy {
+                    (0x30...0x39).contains($0) || (0x41...0x5A).contains($0)
+                        || (0x61...0x7A).contains($0) || $0 == 0x2D || $0 == 0x5F
+                }
+        }
+        guard areLabels else { throw notAnIdentity(text) }
         return name
     }
 
@@ -99,7 +105,13 @@ extension Identity {
         text.utf8.allSatisfy { (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "@") }
     }
 
-    static func notAnIdentity(_ text: String) -> IdentityTextError {
+    private static func leftOpen(_ text: String) -> IdentityTextError {
+        IdentityTextError(
+            "\(quoted(text)) can't stand here: only what a peer must be can be left open, as %any, "
+                + "*.lab.example, *@lab.example or \"C=CH, O=Lab, CN=*\"")
+    }
+
+    private static func notAnIdentity(_ text: String) -> IdentityTextError {
         IdentityTextError(
             "\(quoted(text)) is not an identity: write such as gw.lab.example, user@lab.example, "
                 + "192.0.2.1, \"C=CH, O=Lab, CN=gw\" or keyid:office-7")
@@ -125,7 +137,7 @@ extension IdentityPattern {
     }
 
     /// Nil for what is no distinguished name, or one without an open value.
-    private static func openName(
+    fileprivate static func openName(
         _ text: String
     ) throws(IdentityTextError) -> DistinguishedNamePattern? {
         guard text.contains("="), text.contains("*"), !text.hasPrefix("keyid:") else { return nil }

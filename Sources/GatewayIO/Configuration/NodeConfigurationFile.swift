@@ -113,7 +113,8 @@ enum ManualAssociations {
         do throws(AssociationFileError) {
             let file = try AssociationFile(json: octets, name: path)
             for (index, entry) in file.entries.enumerated() {
-                let isOurs = [entry.parameters.source, entry.parameters.destination]
+                let isOurs =
+                    [entry.parameters.source, entry.parameters.destination]
                     .filter(addresses.contains).count == 1
                 guard !isOurs else { continue }
                 setting.refuse(

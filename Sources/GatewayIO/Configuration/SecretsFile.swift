@@ -9,6 +9,9 @@ enum SecretsFile {
     /// Octets below which a key is named as weak.
     static let strongBytes = 16
     private static let bytesMaximum = 4096
+    private static let advice =
+        "write an identity such as gw.lab.example, user@lab.example, 192.0.2.1, "
+        + "\"C=CH, O=Lab, CN=*\", \"*.lab.example\" or \"%any\""
 
     /// The keys, with the text of none of them kept. `nil`: something is wrong.
     static func read(
@@ -30,7 +33,7 @@ enum SecretsFile {
         guard let fields = setting.settings(known) else { return nil }
         let identities = fields.required("identities").flatMap { list -> [IdentityPattern]? in
             list.list { element in
-                element.parsed(.identity) { text throws(IdentityTextError) in
+                element.parsed(.identity, advice: advice) { text throws(IdentityTextError) in
                     try IdentityPattern(parsing: text)
                 }
             }

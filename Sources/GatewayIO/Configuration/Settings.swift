@@ -125,15 +125,16 @@ struct Setting {
         return nil
     }
 
-    /// A text that something else reads.
+    /// A text that something else reads. `advice` is what is said where the text must not be.
     func parsed<Value, Failure: Error & CustomStringConvertible>(
-        _ code: ConfigurationFault.Code, _ read: (String) throws(Failure) -> Value
+        _ code: ConfigurationFault.Code, advice: String = "correct it",
+        _ read: (String) throws(Failure) -> Value
     ) -> Value? {
         guard let text = text() else { return nil }
         do throws(Failure) {
             return try read(text)
         } catch {
-            refuse(code, source.hidesTexts ? "it can't be read: correct it" : error.description)
+            refuse(code, source.hidesTexts ? "it can't be read: \(advice)" : error.description)
             return nil
         }
     }
@@ -144,7 +145,8 @@ struct Setting {
         guard let address = IPAddress(text) else {
             refuse(
                 .address,
-                "\(source.quote(text)) is not an IP address: write such as 192.0.2.1 or 2001:db8::1")
+                "\(source.quote(text)) is not an IP address: write such as 192.0.2.1 or 2001:db8::1"
+            )
             return nil
         }
         return address

@@ -74,7 +74,8 @@ enum TimerSettings {
     private static func check(_ fields: Settings, _ timers: IKETimers) {
         let shortest = min(timers.rekeyIKE, timers.rekeyChild)
         guard timers.rekeyJitter >= shortest else { return }
-        let name = fields["rekey_jitter"] == nil
+        let name =
+            fields["rekey_jitter"] == nil
             ? (timers.rekeyIKE < timers.rekeyChild ? "rekey_ike" : "rekey_child") : "rekey_jitter"
         fields.refuse(
             .contradiction, name,

@@ -1,0 +1,108 @@
+import Foundation
+import GatewayIO
+import Testing
+
+@Suite struct HostileConfigurationTests {
+    private func codes(_ text: String) -> [ConfigurationFault.Code] {
+        ConfigurationText(text).faults.map(\.code)
+    }
+
+    /// Each level names the one before nine times: 9^20 nodes, were they written out, and the last
+    /// one is a key, which the reader of YAML compares with others.
+    @Test(.timeLimit(.minutes(1))) func aliasesAreRefusedBeforeTheyGrow() {
+        var text = "a0: &a0 [x]\n"
+        for level in 1...20 {
+            let names = [String](repeating: "*a\(level - 1)", count: 9).joined(separator: ",")
+            text += "a\(level): &a\(level) [\(names)]\n"
+        }
+        #expect(codes(text + "? *a20\n: 1\n? [*a20]\n: 2\n") == [.syntax])
+        // Comments and breaks that are not ASCII hide nothing.
+        #expect(codes("a: &a x\n# \u{85}b: *a\n") == [.syntax])
+        #expect(codes("a: &a x\n#\r? *a\n") == [.syntax])
+        #expect(codes("{a: &a x,b:*a}") != [])
+    }
+
+    @Test func whatOnlyLooksLikeAnAliasIsTaken() throws {
+        let text = ConfigurationText.simple.adding("# R&D *and* &more *of it").text
+            .replacingOccurrences(of: "p1.lab.example", with: "\"*.lab.example\"")
+        var configuration = ConfigurationText.simple
+        configuration.text = text
+        _ = try configuration.parse()
+    }
+
+    @Test(.timeLimit(.minutes(1))) func deepNestingIsRefused() {
+        for depth in [17, 100, 999, 1001, 100_000] {
+            for (open, close) in [("[", "]"), ("{a: ", "}"), ("- ", ""), ("? ", "")] {
+                let text =
+                    String(repeating: open, count: depth) + "x"
+                    + String(repeating: close, count: depth)
+                #expect(codes(text).first == .syntax, "\(depth) \(open)")
+            }
+        }
+    }
+
+    @Test func octetsThatAreNoTextAreRefusedWithTheirPlace() {
+        func summary(_ octets: [UInt8]) -> [String] {
+            do throws(ConfigurationFaults) {
+                _ = try ConfigurationText("").parse(octets: octets)
+                return []
+            } catch {
+                return error.faults.map(\.summary)
+            }
+        }
+        #expect(summary(Array("node:\n  ü: ".utf8) + [0xFF]) == ["2:6  syntax"])
+        #expect(summary(Array("node:\n  ü: \u{0}".utf8)) == ["2:6  syntax"])
+        #expect(summary(Array("node: \u{1B}[31m".utf8)) == ["1:7  syntax"])
+        #expect(
+            summary([UInt8](repeating: UInt8(ascii: "#"), count: 1 << 20 + 1)) == [
+                "1:1  outOfRange"
+            ])
+    }
+
+    /// Whatever is in a file, a fault is one line that can't act on a terminal.
+    @Test func changedExamplesNeverTrap() throws {
+        let seed = UInt64.random(in: 1...UInt64.max)
+        var state = seed
+        func next(_ bound: Int) -> Int {
+            state ^= state << 13
+            state ^= state >> 7
+            state ^= state << 17
+            return Int(state % UInt64(bound))
+        }
+        let folder = repository.appending(path: "docs/examples")
+        var texts: [[UInt8]] = [Array(ConfigurationText.simple.text.utf8)]
+        for name in ["psk-responder", "road-warrior", "site-to-site"] {
+            texts.append(Array(try Data(contentsOf: folder.appending(path: "\(name).yaml"))))
+        }
+        let pieces = [
+            "*", "&a", "%any", "[", "]", "{", "}", ": ", "- ", "\n", "\n  ", "\"", "'", "#", "!!x ",
+            "~", "\u{85}", "|", ">", "? ", "<<: ", "\t", "0", "-", "4294967296", "\\x00", "---\n",
+        ].map { Array($0.utf8) }
+        for _ in 0..<3000 {
+            var octets = texts[next(texts.count)]
+            for _ in 0...next(4) {
+                let place = next(octets.count)
+                switch next(4) {
+                case 0: octets[place] = UInt8(next(256))
+                case 1: octets.remove(at: place)
+                case 2: octets.replaceSubrange(place..<place, with: pieces[next(pieces.count)])
+                default:
+                    let end = min(octets.count, place + next(60))
+                    octets.replaceSubrange(place..<end, with: pieces[next(pieces.count)])
+                }
+                if octets.isEmpty { octets = [0x61] }
+            }
+            do throws(ConfigurationFaults) {
+                _ = try ConfigurationText.simple.parse(octets: octets)
+            } catch {
+                #expect(!error.faults.isEmpty, "seed \(seed)")
+                for fault in error.faults {
+                    let isPlain = "\(fault)".unicodeScalars.allSatisfy {
+                        $0.properties.generalCategory != .control
+                    }
+                    #expect(isPlain && fault.line > 0, "seed \(seed): \(fault)")
+                }
+            }
+        }
+    }
+}

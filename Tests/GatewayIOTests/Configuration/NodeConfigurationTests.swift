@@ -1,0 +1,214 @@
+import Crypto
+import ESP
+import Foundation
+import GatewayIO
+import IKEStub
+import Testing
+import Wire
+
+private func example(_ name: String, _ files: [String: [UInt8]] = [:]) throws -> ConfigurationText {
+    let folder = repository.appending(path: "docs/examples")
+    let data = try Data(contentsOf: folder.appending(path: "\(name).yaml"))
+    var example = ConfigurationText(String(decoding: data, as: UTF8.self))
+    example.files = files
+    let secrets = folder.appending(path: "\(name).secrets.yaml")
+    if let data = try? Data(contentsOf: secrets) {
+        example.files["\(name).secrets.yaml"] = Array(data)
+    }
+    return example
+}
+
+private func selectors(_ texts: String...) throws -> [TrafficSelector] {
+    try texts.map { try TrafficSelector(parsing: $0) }
+}
+
+private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
+    guard case .fixed(let list) = selectors else { return nil }
+    return list
+}
+
+@Suite struct NodeConfigurationTests {
+    @Test func responderWithKeys() throws {
+        let file = try example("psk-responder").parse()
+        #expect(file.warnings == [])
+        let node = file.configuration
+        #expect(node.addresses == [IPAddress(v4: 0xC000_0201)])
+        let unset = NodeConfiguration(
+            addresses: node.addresses, ike: IKEConfiguration(connections: []))
+        #expect(node.ikePort == 500 && node.encapsulationPort == 4500)
+        #expect(node.controlSocket == unset.controlSocket)
+        #expect(node.cardCapacity == unset.cardCapacity && node.tunnelMTU == unset.tunnelMTU)
+        #expect(node.ike.limits == IKELimits())
+        #expect(node.ike.presharedKeys.count == 2)
+        let connection = try #require(node.ike.connections.first)
+        #expect(connection.name == "branches")
+        #expect(connection.localIdentity == .fqdn("gw.lab.example"))
+        #expect(connection.remoteIdentity == .fqdnBelow("lab.example"))
+        #expect(connection.remoteAddress == nil && connection.remoteAddresses == [])
+        #expect(connection.proposals.map(\.description) == ["aes256gcm16-prfsha384-x25519-ecp384"])
+        #expect(connection.timers.liveness == 10_000_000_000)
+        #expect(connection.fragments && !connection.forcesEncapsulation)
+        let child = try #require(connection.children.first)
+        #expect(child.name == "net" && child.mode == .tunnel && child.replayWindow == 64)
+        let groups: [[KeyAgreementGroup]] = [[.x25519], []]
+        #expect(child.proposals.map(\.groups) == groups)
+        #expect(try fixed(child.local) == selectors("10.88.0.0/24"))
+        #expect(try fixed(child.remote) == selectors("10.101.0.0/16"))
+    }
+
+    @Test func initiatorBetweenSites() throws {
+        let file = try example("site-to-site").parse()
+        #expect(file.warnings == [])
+        let connection = try #require(file.configuration.ike.connections.first)
+        #expect(connection.localAddress == IPAddress("198.51.100.7"))
+        #expect(connection.remoteAddress == IPAddress("192.0.2.1"))
+        #expect(try connection.remoteAddresses == selectors("192.0.2.1"))
+        #expect(connection.timers == IKETimers())
+        #expect(connection.children.map(\.name) == ["offices", "management"])
+        #expect(connection.children[0].proposals[0].extendedSequenceNumbers == [true, false])
+        #expect(try fixed(connection.children[1].local) == selectors("10.2.0.5[tcp/22]"))
+        // The defaults are proposals, too: none of them was left out.
+        #expect(connection.children[1].proposals.count == 4)
+    }
+
+    @Test func everySettingArrives() throws {
+        var text = ConfigurationText(
+            """
+            node:
+              addresses: [192.0.2.1, "2001:db8::1"]
+              ike_port: 1500
+              encapsulation_port: 14500
+              tunnel: {device: tun7, mtu: 1300, routes: false}
+              control_socket: /tmp/control
+              card_capacity: 77
+            secrets: secrets.yaml
+            pools:
+              a: {range: 10.9.0.0/24, dns: [10.1.0.53, 10.1.0.54]}
+            limits:
+              cookies_above: 1
+              half_open_per_address: 2
+              half_open: 3
+              associations: 4
+              children_per_association: 5
+              fragment_bytes: 1400
+            connections:
+              first:
+                local: {identity: keyid:we, auth: psk}
+                remote: {identity: "%any", auth: psk}
+                remote_addresses: [198.51.100.0/24, 203.0.113.5]
+                pools: a
+                fragmentation: false
+                force_encapsulation: true
+                children:
+                  ours: {mode: transport, replay_window: 0}
+                timers: {rekey_ike: 1d, rekey_child: 1h30m, rekey_jitter: 0s, overtime: 1m,
+                  liveness: off, keepalive: 5s, retransmission: 500ms, retransmission_base: 2,
+                  retransmission_tries: 3, half_open: 10s}
+              second:
+                local_address: "2001:db8::1"
+                remote_address: 2001:db8::2
+                request_address: true
+                local: {identity: keyid:we, auth: psk}
+                remote: {identity: "%any", auth: psk}
+            """)
+        text.setSecrets(
+            "preshared_keys: [{identities: [\"%any\"], secret: \"more than sixteen octets\"}]")
+        let node = try text.parse().configuration
+        #expect(node.addresses.map(\.description) == ["192.0.2.1", "2001:db8::1"])
+        #expect(node.ikePort == 1500 && node.encapsulationPort == 14500)
+        #expect(node.tunnelDevice == "tun7" && node.tunnelMTU == 1300 && !node.setsRoutes)
+        #expect(node.controlSocket == "/tmp/control" && node.cardCapacity == 77)
+        let pool = try #require(node.ike.pools.first)
+        #expect(try [pool.range] == selectors("10.9.0.0/24"))
+        #expect(pool.nameServers.map(\.description) == ["10.1.0.53", "10.1.0.54"])
+        var limits = IKELimits()
+        limits.cookiesAbove = 1
+        limits.halfOpenPerAddress = 2
+        limits.halfOpen = 3
+        limits.associations = 4
+        limits.childrenPerAssociation = 5
+        limits.fragmentBytes = 1400
+        #expect(node.ike.limits == limits)
+        let first = node.ike.connections[0]
+        #expect(first.localIdentity == .keyID(Array("we".utf8)) && first.remoteIdentity == .any)
+        #expect(try first.remoteAddresses == selectors("198.51.100.0/24", "203.0.113.5"))
+        #expect(first.pools == ["a"] && !first.fragments && first.forcesEncapsulation)
+        #expect(first.children[0].mode == .transport && first.children[0].replayWindow == 0)
+        #expect(fixed(first.children[0].local) == nil && fixed(first.children[0].remote) == nil)
+        let timers = first.timers
+        #expect(timers.rekeyIKE == 86_400_000_000_000 && timers.rekeyChild == 5_400_000_000_000)
+        #expect(timers.rekeyJitter == 0 && timers.overtime == 60_000_000_000)
+        #expect(timers.liveness == 0 && timers.keepalive == 5_000_000_000)
+        #expect(timers.retransmission == 500_000_000 && timers.retransmissionBase == 200)
+        #expect(timers.retransmissionTries == 3 && timers.halfOpen == 10_000_000_000)
+        let second = node.ike.connections[1]
+        #expect(second.name == "second" && second.asksForAddress)
+        #expect(second.localAddress?.description == "2001:db8::1" && second.children.isEmpty)
+    }
+
+    @Test func namedFilesAreRelativeToTheConfiguration() throws {
+        var text = ConfigurationText.simple
+        text.name = "/etc/spindle/node.yaml"
+        #expect("\(text.faults)".contains("/etc/spindle/secrets.yaml: no such file"))
+        text.files["/etc/spindle/secrets.yaml"] = text.files.removeValue(forKey: "secrets.yaml")
+        _ = try text.parse()
+    }
+
+    @Test func manualAssociationsMustBeOurs() throws {
+        let folder = repository.appending(path: "vectors/captures")
+        let octets = Array(
+            try Data(contentsOf: folder.appending(path: "aes256gcm16.json")))
+        let captured = try AssociationFile(json: octets, name: "captured")
+        let first = try #require(captured.entries.first).parameters
+        var text = ConfigurationText(
+            "node: {addresses: [\"\(first.destination)\"]}\nassociations: sas.json")
+        text.files["sas.json"] = octets
+        let node = try text.parse().configuration
+        #expect(node.associations?.entries.count == captured.entries.count)
+        #expect(node.explanation().contains { $0.contains("manual SAs of sas.json") })
+        let other = text.replacing("\(first.destination)", "203.0.113.1")
+        #expect(other.faults.first?.summary == "2:15 associations associations")
+        text.files["sas.json"] = Array("{\"esp\": [{\"spi\": 1}]}".utf8)
+        #expect("\(text.faults)".contains("sas.json: esp[0]"))
+    }
+
+    @Test func explanationsReadAsTheFileWasMeant() throws {
+        let lines = try example("site-to-site").parse().configuration.explanation()
+        let text = lines.joined(separator: "\n")
+        for part in [
+            "IKE at 198.51.100.7, UDP 500 and 4500", "Connection headquarters (1 of 1)",
+            "we are branch.lab.example", "the peer is gw.lab.example from 192.0.2.1",
+            "10.2.0.5[tcp/22] here and 10.3.0.0/24[tcp] there",
+            // 2 s with 5 repetitions, each waiting 1.8 times as long: 2 × (1.8^6 − 1) / 0.8.
+            "does not answer for 1m22s",
+        ] {
+            #expect(text.contains(part), "\(part) in \(text)")
+        }
+        #expect(!text.contains("an example that everybody can read"))
+    }
+
+    @Test(arguments: [
+        ("30s", 30_000_000_000), ("4h", 14_400_000_000_000), ("1h30m", 5_400_000_000_000),
+        ("90m", 5_400_000_000_000), ("12000ms", 12_000_000_000), ("1m500ms", 60_500_000_000),
+    ])
+    func durationsHaveUnits(text: String, nanoseconds: UInt64) throws {
+        let configuration = ConfigurationText.simple
+            .replacing("    children:", "    timers: {liveness: \(text)}\n    children:")
+        let connection = try #require(
+            try configuration.parse().configuration.ike.connections.first)
+        #expect(connection.timers.liveness == nanoseconds)
+    }
+
+    @Test(arguments: [
+        "30", "s", "-1s", "1.5h", "30 s", "30S", "1m1h", "1s1s", "1sm", "٣s",
+        "99999999999999999999s", "213504d", "30s ago",
+    ])
+    func otherDurationsAreRefused(text: String) {
+        let configuration = ConfigurationText.simple
+            .replacing("    children:", "    timers: {liveness: \"\(text)\"}\n    children:")
+        #expect(
+            configuration.faults.map(\.summary) == [
+                "8:24 connections.office.timers.liveness outOfRange"
+            ])
+    }
+}
