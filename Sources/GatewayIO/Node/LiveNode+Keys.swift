@@ -39,10 +39,7 @@ extension LiveNode {
     private func espLines() -> [String] {
         var lines: [String] = []
         for spi in pairs.keys.sorted() {
-            _ = member.gateway.withAssociations(of: spi) { inbound, outbound in
-                lines.append(Self.espLine(inbound))
-                if let outbound { lines.append(Self.espLine(outbound)) }
-            }
+            member.gateway.forEachAssociation(of: spi) { lines.append(Self.espLine($0)) }
         }
         return lines
     }
