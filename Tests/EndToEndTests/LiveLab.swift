@@ -72,11 +72,11 @@ final class LiveLab {
         return node
     }
 
-    /// Who has which key; "stranger" has another one than the nodes.
+    /// One key for all three.
     static let secrets = """
         preshared_keys:
           - identities: ["gw.lab.example", "peer.lab.example", "other.lab.example"]
-            secret: a key for the tests of the live node
+            secret: "a key for the tests of the live node"
         """
 
     func startStrongSwan() throws -> Daemon {

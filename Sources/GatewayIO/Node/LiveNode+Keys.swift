@@ -44,8 +44,7 @@ extension LiveNode {
         return lines
     }
 
-    /// `"IPv4","source","destination","SPI","cipher","key","integrity","key"` and, for 64-bit
-    /// numbers, what Wireshark adds since 3.6.
+    /// `"IPv4","source","destination","SPI","cipher","key","integrity","key"`
     private static func espLine(_ association: borrowing SecurityAssociation) -> String {
         let parameters = association.parameters
         let transform = parameters.transform
@@ -63,7 +62,6 @@ extension LiveNode {
             "0x\(parameters.spi)", transform.encryption.wiresharkESPName, "0x" + keys.cipher,
             transform.integrity?.wiresharkESPName ?? "NULL",
             keys.integrity.isEmpty ? "" : "0x" + keys.integrity,
-            parameters.usesESN ? "64-bit" : "32-bit", "0",
         ]
         return fields.map { "\"\($0)\"" }.joined(separator: ",")
     }
