@@ -63,17 +63,15 @@ extension Gateway {
         )
     }
 
-    /// Lends both associations of a tunnel with their keys, for whoever was asked to show them;
-    /// false: this node does not know it.
-    public borrowing func withAssociations(
-        of spi: SPI,
-        _ body: (borrowing SecurityAssociation, borrowing SecurityAssociation?) -> Void
-    ) -> Bool {
-        guard let entry = plane.table.find(spi) else { return false }
-        let inbound = plane.table.associations.association(of: entry)
-        let outbound = plane.outboundAssociation(of: entry)
-        body(inbound, outbound)
-        return true
+    /// Lends the associations of a tunnel with their keys, the inbound one first, to whoever was
+    /// asked to show them.
+    public borrowing func forEachAssociation(
+        of spi: SPI, _ body: (borrowing SecurityAssociation) -> Void
+    ) {
+        guard let entry = plane.table.find(spi) else { return }
+        body(plane.table.associations.association(of: entry))
+        guard let outbound = plane.table.outbound(of: entry) else { return }
+        body(plane.table.associations.association(of: outbound))
     }
 }
 

@@ -77,6 +77,8 @@ final class ControlSession {
     let descriptor: FileDescriptor
     /// The IKE SA whose set-up the other end waits for.
     var awaited: UInt64?
+    /// The set-up is for a pair, too.
+    var wantsPair = false
     /// Local SPIs whose end the other end waits for.
     var ending: Set<UInt64> = []
     private var received: [UInt8] = []

@@ -59,6 +59,7 @@ extension LiveNode {
                 name, child: child, path: path, now: now, seconds: seconds)
         else { return session.say(.failed("\(name) has no child \(child ?? "")")) }
         session.awaited = localSPI
+        session.wantsPair = child != nil
         perform(outcome)
     }
 

@@ -18,6 +18,7 @@ extension LiveNode {
     /// Carries events out, in order. What `changed` names would be stored before by a node that has
     /// successors; the store of entries answers within `establish`, so no answer overtakes it.
     func perform(_ outcome: IKEOutcome) {
+        var established: [UInt64] = []
         for event in outcome.events {
             switch event {
             case .send(let datagrams, let path):
@@ -32,13 +33,16 @@ extension LiveNode {
                 member.gateway.redirect(
                     spi, local: path.local, remote: path.remote, localPort: path.localPort,
                     remotePort: path.remotePort)
-            case .established(let localSPI): noteEstablished(localSPI)
+            case .established(let localSPI):
+                noteEstablished(localSPI)
+                established.append(localSPI)
             case .closed(let localSPI): noteClosed(localSPI)
             case .report(let report):
                 log(report.level == .info ? .info : .warning, report.description)
                 tell(report)
             }
         }
+        established.forEach(answerAwaited)
     }
 
     private func socket(for path: IKEPath) -> DatagramSocket? {
@@ -100,8 +104,15 @@ extension LiveNode {
             }
             ownAddresses[localSPI] = summary.virtualAddresses
         }
+    }
+
+    /// The set-up that somebody waits for is over: with the pair that it was for, or without.
+    private func answerAwaited(_ localSPI: UInt64) {
         for session in sessions.values where session.awaited == localSPI {
-            session.say(.done)
+            let pairs = endpoint.summary(of: localSPI)?.children ?? []
+            session.say(
+                pairs.isEmpty && session.wantsPair
+                    ? .failed("the IKE SA is there, but no pair: see the reasons above") : .done)
         }
     }
 

@@ -116,8 +116,10 @@ final class RouteTable {
         body.family = UInt8(family)
         body.action = UInt8(FR_ACT_TO_TBL)
         body.flags = UInt32(FIB_RULE_INVERT)
+        // For a deletion the same bit means another thing (NLM_F_BULK).
+        let isNew = type == Int(RTM_NEWRULE)
         var request = NetlinkRequest(
-            type: type, flags: Int(NLM_F_CREATE) | Int(NLM_F_EXCL), body)
+            type: type, flags: isNew ? Int(NLM_F_CREATE) | Int(NLM_F_EXCL) : 0, body)
         request.add(Int(FRA_PRIORITY), rulePriority)
         request.add(Int(FRA_FWMARK), number)
         request.add(Int(FRA_FWMASK), UInt32.max)
