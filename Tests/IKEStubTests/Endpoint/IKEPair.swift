@@ -169,7 +169,9 @@ final class IKEPair {
     let left: IKEEnd
     let right: IKEEnd
     var now: UInt64 = 1_000_000_000
-    var seconds: Int64 { 1_790_000_000 + Int64(now / 1_000_000_000) }
+    /// The world's clock when ours was at 0.
+    var epoch: Int64 = 1_790_000_000
+    var seconds: Int64 { epoch + Int64(now / 1_000_000_000) }
     var wire: [Flight] = []
     /// Decides what happens to a datagram; false: it is lost.
     var passes: (inout Flight) -> Bool = { _ in true }
