@@ -164,6 +164,9 @@ enum Revival: CustomTestStringConvertible {
     }
 }
 
+/// One for all: OpenSSL's provider is not unloaded while another test reads certificates.
+private let library = Result { try CryptoLibrary() }
+
 /// The two ends; `left` is the one that the tests let begin.
 final class IKEPair {
     let left: IKEEnd
@@ -183,7 +186,7 @@ final class IKEPair {
     init(
         left: IKEConfiguration, right: IKEConfiguration, seed: UInt64 = 1, capacity: Int = 1000
     ) throws {
-        let library = try CryptoLibrary()
+        let library = try library.get()
         func world(_ configuration: IKEConfiguration, _ seed: UInt64) -> IKEEnvironment {
             IKEEnvironment(
                 library: library, configuration: configuration, random: SeededSource(seed),
@@ -318,7 +321,7 @@ final class IKEPair {
         return true
     }
 
-    /// Each end sends a packet on each of its lines; the other one notices it where it has the keys.
+    /// Each end sends a packet on each of its lines, which the other notices if it has the keys.
     func exchangePackets() throws {
         for isLeft in [true, false] {
             let (from, to) = (end(isLeft: isLeft), end(isLeft: !isLeft))
