@@ -7,12 +7,18 @@ import Wire
 
 @testable import IKEStub
 
-@Suite(.serialized, .enabled(if: CertificateAuthority.path != nil, "openssl is not installed"))
+@Suite(.enabled(if: CertificateAuthority.path != nil, "openssl is not installed"))
 struct CertificateSetUp {
     private static let day: Int64 = 86_400
     private let authority: CertificateAuthority
+    /// Held so that OpenSSL's provider is not unloaded by another test, with the last library there
+    /// is, while a certificate is read: OpenSSL 3.0 does not survive that.
+    private let library: CryptoLibrary
 
-    init() throws { authority = try CertificateAuthority() }
+    init() throws {
+        library = try CryptoLibrary()
+        authority = try CertificateAuthority()
+    }
 
     /// Both ends with a certificate, a day after these were made.
     private func ends(

@@ -164,9 +164,6 @@ enum Revival: CustomTestStringConvertible {
     }
 }
 
-/// One for all: OpenSSL's provider is not unloaded while another test reads certificates.
-private let library = Result { try CryptoLibrary() }
-
 /// The two ends; `left` is the one that the tests let begin.
 final class IKEPair {
     let left: IKEEnd
@@ -186,7 +183,7 @@ final class IKEPair {
     init(
         left: IKEConfiguration, right: IKEConfiguration, seed: UInt64 = 1, capacity: Int = 1000
     ) throws {
-        let library = try library.get()
+        let library = try CryptoLibrary()
         func world(_ configuration: IKEConfiguration, _ seed: UInt64) -> IKEEnvironment {
             IKEEnvironment(
                 library: library, configuration: configuration, random: SeededSource(seed),
