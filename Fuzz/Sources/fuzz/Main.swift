@@ -27,6 +27,8 @@ private let targets: [String: @Sendable () -> Target] = [
     "certificate": { certificate },
     "distinguished-name": { distinguishedName },
     "algorithm-identifier": { algorithmIdentifier },
+    "ike-state": { StateTarget().state },
+    "ike-machine": { ikeMachine },
 ]
 
 private nonisolated(unsafe) let target: Target = {

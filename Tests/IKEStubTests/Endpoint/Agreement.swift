@@ -8,8 +8,8 @@ import Wire
 @testable import IKEStub
 
 extension IKEPair {
-    /// Both ends have the same IKE SAs and CHILD SAs with the same keys, send through pairs that the
-    /// other has, and hold no SPI besides.
+    /// Both ends have the same IKE SAs and CHILD SAs with the same keys, send through pairs that
+    /// the other has, and hold no SPI besides.
     func expectAgreement(
         _ comment: @autoclosure () -> String = "",
         sourceLocation: SourceLocation = #_sourceLocation

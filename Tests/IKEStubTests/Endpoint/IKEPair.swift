@@ -318,7 +318,7 @@ final class IKEPair {
         return true
     }
 
-    /// Each end sends a packet on each of its lines; the other one notices it where it has the keys.
+    /// Each end sends a packet on each of its lines, which the other notices if it has the keys.
     func exchangePackets() throws {
         for isLeft in [true, false] {
             let (from, to) = (end(isLeft: isLeft), end(isLeft: !isLeft))
