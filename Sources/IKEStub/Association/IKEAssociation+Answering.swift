@@ -32,7 +32,7 @@ struct InitRequest {
         _ payloads: [Payload], _ policies: [ProposalPolicy]
     ) -> Result<InitRequest, InitRefusalError> {
         guard let offer = payloads.proposals, let nonce = payloads.nonce,
-            let exchange = payloads.keyExchange, !payloads.hasDuplicates,
+            let exchange = payloads.keyExchange, !payloads.hasDuplicates, offer.isModest,
             nonceRange.contains(nonce.count)
         else { return .refused(.syntax) }
         guard let chosen = policies.choose(from: offer), let suite = IKESuite(chosen.transforms)
@@ -176,9 +176,6 @@ extension IKEAssociation {
         var answer: [Payload] = [.responderIdentity(policy.localIdentity)]
         answer += proof.certificates
         answer.append(proof.payload)
-        if payloads.notify(.messageIDSyncSupported) != nil {
-            answer.append(.notify(.messageIDSyncSupported))
-        }
         settle(policy, step, &outcome)
         var isRoom = true
         if let asked = payloads.configuration, asked.kind == .request, !policy.pools.isEmpty {

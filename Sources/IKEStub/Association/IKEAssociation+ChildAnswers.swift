@@ -63,11 +63,10 @@ extension IKEAssociation {
                 own.append(.keyExchange(group: group.rawValue, data: agreement.publicValue))
             }
         }
-        // A pair that replaces another is not one more.
+        // Rekeying has room of its own, but pairs that the peer never deletes fill that too.
         let limit = environment.configuration.limits.childrenPerAssociation
-        let count = children.count { $0.stage == .active }
         let spi =
-            count < limit || replaces != nil
+            children.count < (replaces == nil ? limit : 2 * limit)
             ? environment.resources.inboundSPI(initiatorSPI: initiatorSPI, &environment.random)
             : nil
         guard let spi else {

@@ -20,7 +20,8 @@ extension IKEAssociation {
                 return virtualAddresses.map { TrafficSelector(host: $0) }
             }
             if asksForAddress { return TrafficSelector.all }
-            return [TrafficSelector(host: isLocal ? path.local : path.remote)]
+            // Where it began: neither a NAT's change of mind nor a forged address moves selectors.
+            return [TrafficSelector(host: isLocal ? origin.local : origin.remote)]
         }
     }
 

@@ -178,7 +178,6 @@ extension IKEAssociation {
         }
         payloads.append(proof.payload)
         if handshake.isFirstContact { payloads.append(.notify(.initialContact)) }
-        payloads.append(.notify(.messageIDSyncSupported))
         if connection.asksForAddress {
             payloads.append(.configuration(.addressRequest))
         }
@@ -190,6 +189,11 @@ extension IKEAssociation {
         {
             handshake.child = offer
             payloads += self.payloads(of: offer, policy, isFirst: true)
+        } else if !traits.contains(.childless) {
+            report(
+                .setUpFailed, .warning,
+                "the peer sets up no IKE SA without a pair of CHILD SAs (RFC 6023)", &outcome)
+            return close(step, &outcome)
         }
         try request(.ikeAuth, .ikeAuth, payloads, step, &outcome)
     }

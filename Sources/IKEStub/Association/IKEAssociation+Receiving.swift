@@ -47,8 +47,17 @@ extension IKEAssociation {
             outcome.events.append(.send(responses.last, path))
             return nil
         }
+        if !isResponse, responses.mayHaveMissed, case .payloads(let payloads) = opened,
+            payloads.isEmpty
+        {
+            // The owner before may have answered it: it is no proof either.
+            let home = self.path
+            self.path = path
+            defer { self.path = home }
+            return try receiveRequest(type, header.messageID, opened, step, &outcome)
+        }
+        guard follow(path, &outcome) else { return .unexpected }
         times.heard = max(times.heard, step.now)
-        follow(path, step, &outcome)
         guard isResponse else {
             return try receiveRequest(type, header.messageID, opened, step, &outcome)
         }
@@ -157,20 +166,26 @@ extension IKEAssociation {
         return nil
     }
 
-    /// An authentic message came on another path: behind a NAT, that is where the peer is now
-    /// (RFC 7296 §2.23).
-    private func follow(
-        _ path: IKEPath, _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) {
-        guard path != self.path else { return }
+    /// An authentic message came on another path: behind a NAT, that is where the peer is now. Not
+    /// for an end that is behind one itself, nor back to the port without a marker (RFC 7296
+    /// §2.23). False: the message can't be the peer's.
+    private func follow(_ path: IKEPath, _ outcome: inout IKEOutcome) -> Bool {
+        guard path != self.path else { return true }
+        if stage == .initAnswered {
+            // The initiator goes to the other port by itself, once. Selectors and connections are
+            // chosen by its address, which only IKE_SA_INIT has proven.
+            guard path.remote == origin.remote, path.local == origin.local else { return false }
+            self.path = path
+            return true
+        }
+        guard traits.contains(.remoteNAT), !traits.contains(.localNAT),
+            path.hasMarker || !self.path.hasMarker
+        else { return true }
         let old = self.path
-        // The initiator goes to the other port by itself, once.
-        let floats = stage == .initAnswered
-        guard floats || traits.contains(.remoteNAT) else { return }
         self.path = path
-        guard !floats else { return }
         report(.pathChanged, .info, "the peer was at \(old)", &outcome)
         outcome.noteChange(of: localSPI)
         for child in children { outcome.events.append(.redirect(child.inbound, path)) }
+        return true
     }
 }

@@ -201,6 +201,7 @@ extension IKEAssociation {
             seed: seed, identity, lengths: suite.protection.keyLengths)
         successor.suite = suite
         successor.connection = connection
+        successor.origin = origin
         successor.traits = traits
         successor.localIdentity = localIdentity
         successor.remoteIdentity = remoteIdentity

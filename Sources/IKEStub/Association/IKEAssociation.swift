@@ -69,18 +69,21 @@ public final class IKEAssociation {
     /// The upper 16 bits of IVs: unique per owner of this IKE SA, as for ESP.
     var generation: UInt16
     /// Fragments of a request of the peer's. Those of requests and of responses arrive interleaved.
-    var requestParts = Reassembly()
+    var requestParts = Reassembly(limits: IKEAssociation.strangerParts)
     /// Fragments of the response to ours.
     var responseParts = Reassembly()
     var times: IKETimes
     /// The first exchange was ours, and so is a virtual address. Rekeying does not change it.
     var hasOwnVirtualAddress: Bool
     /// Where the first message came from or went to.
-    let origin: IKEPath
+    var origin: IKEPath
     /// Our SPI of the IKE SA that this one may inherit from, while both ends rekey it at once.
     var predecessor: UInt64?
     /// When the endpoint will look at it again.
     var scheduled = UInt64.max
+
+    /// What a peer may send in fragments before it is authenticated: room for some certificates.
+    private static let strangerParts = Reassembly.Limits(octets: 24_576)
 
     init(
         role: IKERole, initiatorSPI: UInt64, responderSPI: UInt64, path: IKEPath, stage: Stage,

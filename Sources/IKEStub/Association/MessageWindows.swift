@@ -77,7 +77,7 @@ struct ResponseWindow {
     private static let missedMaximum: UInt32 = 86_400
 
     /// True for the next request, or for one behind some that were missed. All that were missed
-    /// were empty, so that one of them that is replayed now does nothing.
+    /// were empty: an empty one proves nothing then.
     func isNew(_ id: UInt32) -> Bool {
         guard id != .max else { return false }
         return id == nextID || (mayHaveMissed && id > nextID && id - nextID <= Self.missedMaximum)

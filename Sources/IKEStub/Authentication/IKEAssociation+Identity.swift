@@ -106,9 +106,11 @@ extension IKEConfiguration {
         if case .exactly(let remote) = remotePattern {
             return presharedKey(local: local, remote: remote)
         }
-        return presharedKeys.first { key in
+        // Whoever answers could try the secret at leisure: only one that can be meant is used.
+        let keys = presharedKeys.filter { key in
             key.identities.isEmpty || key.identities.contains { $0.matches(local) }
-        }?.secret
+        }
+        return keys.count == 1 ? keys[0].secret : nil
     }
 }
 

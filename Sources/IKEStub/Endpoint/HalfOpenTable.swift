@@ -12,13 +12,17 @@ struct HalfOpenTable {
     }
 
     private var localSPIs: [Origin: UInt64] = [:]
-    private var perAddress: [IPAddress: Int] = [:]
+    private var perHost: [IPAddress: Int] = [:]
 
     /// In all.
     var count: Int { localSPIs.count }
 
-    /// Of one address.
-    func count(of address: IPAddress) -> Int { perAddress[address] ?? 0 }
+    /// Of one IPv4 address, or of one IPv6 network of 64 bits, which is one host's to choose from.
+    func count(of address: IPAddress) -> Int { perHost[Self.host(address)] ?? 0 }
+
+    private static func host(_ address: IPAddress) -> IPAddress {
+        address.family == .v4 ? address : address.prefixRange(length: 64).first
+    }
 
     /// Our SPI of the set-up.
     func localSPI(initiatorSPI: UInt64, _ path: IKEPath) -> UInt64? {
@@ -27,7 +31,7 @@ struct HalfOpenTable {
 
     mutating func insert(_ association: IKEAssociation) {
         localSPIs[Self.origin(association)] = association.localSPI
-        perAddress[association.origin.remote, default: 0] += 1
+        perHost[Self.host(association.origin.remote), default: 0] += 1
     }
 
     /// Does nothing for an IKE SA that is not in the table.
@@ -37,9 +41,9 @@ struct HalfOpenTable {
             return
         }
         localSPIs[origin] = nil
-        let address = association.origin.remote
-        let rest = (perAddress[address] ?? 1) - 1
-        perAddress[address] = rest == 0 ? nil : rest
+        let host = Self.host(association.origin.remote)
+        let rest = (perHost[host] ?? 1) - 1
+        perHost[host] = rest == 0 ? nil : rest
     }
 
     private static func origin(_ association: IKEAssociation) -> Origin {

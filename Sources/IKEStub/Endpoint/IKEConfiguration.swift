@@ -20,6 +20,22 @@ public struct PresharedKey {
     /// The key.
     public let secret: SharedSecret
 
+    /// The two ends match two different patterns, or both the only one: a peer can't take the name
+    /// that is meant for us.
+    func serves(_ local: Identity, _ remote: Identity) -> Bool {
+        guard identities.count > 1 else {
+            return identities.allSatisfy {
+                $0.matches(local) && $0.matches(remote)
+            }
+        }
+        return identities.indices.contains { own in
+            identities[own].matches(local)
+                && identities.indices.contains {
+                    $0 != own && identities[$0].matches(remote)
+                }
+        }
+    }
+
     /// Serves every pair of identities of the list; an empty list serves everybody.
     public init(identities: [IdentityPattern], secret: SharedSecret) {
         self.identities = identities
@@ -229,9 +245,7 @@ public final class IKEConfiguration {
     /// The key that two ends share, the first one that serves both.
     func presharedKey(local: Identity, remote: Identity) -> SharedSecret? {
         presharedKeys.first { key in
-            key.identities.isEmpty
-                || key.identities.contains { $0.matches(local) }
-                    && key.identities.contains { $0.matches(remote) }
+            key.serves(local, remote)
         }?.secret
     }
 }

@@ -61,9 +61,11 @@ extension IKEEndpoint {
             datagram[19] & IKEHeader.Flags.response.rawValue == 0,
             let base = datagram.baseAddress
         else { return }
-        let answer = IKEMessage(
+        var answer = IKEMessage(
             initiatorSPI: load64(base, 0), responderSPI: load64(base, 8), exchange: .ikeSAInit,
             flags: .response, messageID: load32(base, 20), payloads: [.notify(notify)])
+        // RFC 7296 §1.5: the exchange type is copied.
+        answer.exchange = datagram[18]
         outcome.events.append(.send([answer.encoded()], path))
     }
 
@@ -81,7 +83,7 @@ extension IKEEndpoint {
         if isStranger, association.stage != .established {
             outcome.events.removeAll { event in
                 guard case .report(let report) = event else { return false }
-                return !reports.admits(report, now: step.now)
+                return !reports.admits(report.kind, report.path.remote, now: step.now)
             }
         }
         // The request that ended it may come again, when our answer was lost (RFC 7296 §2.1).
@@ -99,12 +101,11 @@ extension IKEEndpoint {
         than association: IKEAssociation, _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) {
         guard let identity = association.remoteIdentity else { return }
-        for other in sorted(associations.values)
-        where other !== association && other.connection == association.connection
-            && other.remoteIdentity?.isSame(as: identity) == true
-        {
-            other.close(step, &outcome)
+        let others = associations.values.filter { other in
+            other !== association && other.connection == association.connection
+                && other.remoteIdentity?.isSame(as: identity) == true
         }
+        for other in sorted(others) { other.close(step, &outcome) }
     }
 
     /// In an order that does not change from run to run.
@@ -120,7 +121,7 @@ extension IKEEndpoint {
     ) {
         let header = message.header
         guard header.responderSPI == 0, header.flags.contains(.initiator), header.messageID == 0,
-            message.protected == nil
+            message.protected == nil, datagram.count <= Self.initMaximum
         else { return counters.count(.malformed) }
         if let spi = halfOpen.localSPI(initiatorSPI: header.initiatorSPI, path),
             let association = associations[spi]
@@ -131,14 +132,17 @@ extension IKEEndpoint {
             }
             return outcome.events.append(.send(association.responses.last, path))
         }
+        guard admits(message, path, step, &outcome) else { return }
         let connections = environment.configuration.connections.filter { $0.isFor(path) }
-        let policies = connections.flatMap(\.proposals)
+        var policies: [ProposalPolicy] = []
+        for policy in connections.flatMap(\.proposals) where !policies.contains(policy) {
+            policies.append(policy)
+        }
         switch InitRequest.read(message.payloads, policies) {
         case .failure(let error):
             counters.count(.refused)
             refuse(error.refusal, message, policies, path, now: step.now, &outcome)
         case .success(let request):
-            guard admits(request, message, path, step, &outcome) else { return }
             open(request, message, datagram, connections, path, step, &outcome)
         }
     }
@@ -147,14 +151,14 @@ extension IKEEndpoint {
         _ refusal: InitRefusal, _ message: ParsedMessage, _ policies: [ProposalPolicy],
         _ path: IKEPath, now: UInt64, _ outcome: inout IKEOutcome
     ) {
-        if case .noProposal = refusal {
+        if case .noProposal = refusal, reports.admits(.noProposal, path.remote, now: now) {
             let own = policies.map(\.description).joined(separator: ", ")
-            let report = IKEReport(
-                kind: .noProposal, level: .warning, connection: "", path: path,
-                text: "no proposal fits: the peer's are "
-                    + "\(message.payloads.proposals?.text ?? ""); ours for its address are "
-                    + (own.isEmpty ? "none" : own))
-            if reports.admits(report, now: now) { outcome.report(report) }
+            outcome.report(
+                IKEReport(
+                    kind: .noProposal, level: .warning, connection: "", path: path,
+                    text: "no proposal fits: the peer's are "
+                        + "\(message.payloads.proposals?.text ?? ""); ours for its address are "
+                        + (own.isEmpty ? "none" : own)))
         }
         answer(message, [refusal.notify], path, &outcome)
     }
@@ -169,10 +173,13 @@ extension IKEEndpoint {
         outcome.events.append(.send([answer.encoded()], path))
     }
 
-    /// Bounds what strangers can make us do.
+    /// Octets of an IKE_SA_INIT that is looked at: the largest real ones have a tenth of it.
+    private static let initMaximum = 8192
+
+    /// Bounds what strangers can make us do, before their offer is read.
     private func admits(
-        _ request: InitRequest, _ message: ParsedMessage, _ path: IKEPath,
-        _ step: borrowing Step, _ outcome: inout IKEOutcome
+        _ message: ParsedMessage, _ path: IKEPath, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
     ) -> Bool {
         let limits = environment.configuration.limits
         let ofAddress = halfOpen.count(of: path.remote)
@@ -186,16 +193,20 @@ extension IKEEndpoint {
         // who return a cookie.
         guard halfOpen.count >= limits.cookiesAbove || 2 * ofAddress >= limits.halfOpenPerAddress
         else { return true }
+        guard let nonce = message.payloads.nonce else {
+            counters.count(.malformed)
+            return false
+        }
         cookies.renew(&environment.random, now: step.now)
         let spi = message.header.initiatorSPI
         do throws(CryptoError) {
             if let cookie = message.payloads.notify(.cookie) {
                 let isOurs = try cookies.isOurs(
-                    cookie.data, nonce: request.nonce, path.remote, initiatorSPI: spi)
+                    cookie.data, nonce: nonce, path.remote, initiatorSPI: spi)
                 if !isOurs { counters.count(.cookieWrong) }
                 if isOurs { return true }
             }
-            let cookie = try cookies.cookie(nonce: request.nonce, path.remote, initiatorSPI: spi)
+            let cookie = try cookies.cookie(nonce: nonce, path.remote, initiatorSPI: spi)
             counters.count(.cookieAsked)
             answer(message, [.notify(.cookie, cookie)], path, &outcome)
         } catch {

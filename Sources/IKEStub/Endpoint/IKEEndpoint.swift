@@ -111,9 +111,7 @@ public final class IKEEndpoint {
         }
         let step = Step(now: now, seconds: seconds, endpoint: self)
         var outcome = IKEOutcome()
-        let isFirstContact = !associations.values.contains {
-            $0.connection == connection && $0.stage == .established
-        }
+        let isFirstContact = !knowsPeer(of: policy)
         let childPolicy = child.flatMap { name in policy.children.first { $0.name == name } }
         guard child == nil || childPolicy != nil,
             let association = try? IKEAssociation.begin(
@@ -122,6 +120,15 @@ public final class IKEEndpoint {
         else { return nil }
         keep(association)
         return (association.localSPI, outcome)
+    }
+
+    /// True when an IKE SA exists, or is being set up, between the same two ends: INITIAL_CONTACT
+    /// would have the peer delete it (RFC 7296 §2.4).
+    private func knowsPeer(of policy: Connection) -> Bool {
+        associations.values.contains { other in
+            other.localIdentity?.isSame(as: policy.localIdentity) == true
+                && (other.remoteIdentity.map { policy.remoteIdentity.matches($0) } ?? true)
+        }
     }
 
     /// What can be asked of an established IKE SA.

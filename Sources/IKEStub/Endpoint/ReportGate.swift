@@ -15,8 +15,10 @@ struct ReportGate {
 
     private var until: [Subject: UInt64] = [:]
 
-    mutating func admits(_ report: IKEReport, now: UInt64) -> Bool {
-        let subject = Subject(address: report.path.remote, kind: report.kind)
+    mutating func admits(
+        _ kind: IKEReport.Kind, _ address: IPAddress, now: UInt64
+    ) -> Bool {
+        let subject = Subject(address: address, kind: kind)
         if let end = until[subject], now < end { return false }
         if until.count >= Self.addressesMaximum {
             until = until.filter { now < $0.value }
