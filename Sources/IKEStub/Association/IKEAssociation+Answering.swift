@@ -168,7 +168,6 @@ extension IKEAssociation {
                     + "\(remoteIdentity?.description ?? "")", &outcome)
             return try refuse(.notify(.authenticationFailed), step, &outcome)
         }
-        notePeerTraits(payloads)
         // Before it gets an address: its own of before is free then.
         if payloads.notify(.initialContact) != nil {
             step.endpoint.closeOthers(than: self, step, &outcome)
@@ -176,9 +175,6 @@ extension IKEAssociation {
         var answer: [Payload] = [.responderIdentity(policy.localIdentity)]
         answer += proof.certificates
         answer.append(proof.payload)
-        if payloads.notify(.messageIDSyncSupported) != nil {
-            answer.append(.notify(.messageIDSyncSupported))
-        }
         settle(policy, step, &outcome)
         var isRoom = true
         if let asked = payloads.configuration, asked.kind == .request, !policy.pools.isEmpty {
