@@ -173,6 +173,7 @@ private struct Machine {
 
     private mutating func command(_ end: Int, _ kind: Int) {
         guard let spi = spis[end].min() else {
+            guard ends[end].count < 32 else { return }
             var own = path
             if end == 1 { (own.local, own.remote) = (path.remote, path.local) }
             return take(

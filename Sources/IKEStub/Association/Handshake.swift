@@ -46,8 +46,8 @@ final class ChildOffer {
     let replaces: SPI?
     /// The peer rekeyed the same pair meanwhile.
     var collision: ChildCollision?
-    /// Outbound SPIs unknown here that the peer has deleted meanwhile: the answer, still to come, may
-    /// have been one of them.
+    /// Outbound SPIs unknown here that the peer has deleted meanwhile: the answer, still to come,
+    /// may have been about one of them.
     var deleted: [SPI] = []
     /// Group and value of the KE payload; nil without perfect forward secrecy.
     let publicValue: (group: KeyAgreementGroup, data: [UInt8])?

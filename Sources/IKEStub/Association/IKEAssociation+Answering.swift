@@ -168,7 +168,6 @@ extension IKEAssociation {
                     + "\(remoteIdentity?.description ?? "")", &outcome)
             return try refuse(.notify(.authenticationFailed), step, &outcome)
         }
-        notePeerTraits(payloads)
         // Before it gets an address: its own of before is free then.
         if payloads.notify(.initialContact) != nil {
             step.endpoint.closeOthers(than: self, step, &outcome)

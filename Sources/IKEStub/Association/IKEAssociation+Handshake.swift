@@ -50,14 +50,6 @@ extension IKEAssociation {
         }
     }
 
-    /// What an IKE_AUTH message says beside its business.
-    func notePeerTraits(_ payloads: [Payload]) {
-        if payloads.notify(.messageIDSyncSupported) != nil { traits.insert(.messageIDSync) }
-        if payloads.notify(.replayCounterSyncSupported) != nil {
-            traits.insert(.replayCounterSync)
-        }
-    }
-
     /// The IKE SA is established: its life begins.
     func settle(_ policy: Connection, _ step: borrowing Step, _ outcome: inout IKEOutcome) {
         stage = .established

@@ -156,6 +156,12 @@ extension IKEAssociation {
         _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
         let environment = step.environment
+        guard handshake.childPolicy != nil || traits.contains(.childless) else {
+            report(
+                .setUpFailed, .warning, "the peer makes no IKE SA without a CHILD SA (RFC 6023)",
+                &outcome)
+            return close(step, &outcome)
+        }
         var payloads: [Payload] = [.initiatorIdentity(connection.localIdentity)]
         guard
             let proof = try proveIdentity(
@@ -229,7 +235,6 @@ extension IKEAssociation {
         if let reply = payloads.configuration, policy.asksForAddress {
             virtualAddresses = reply.addresses
         }
-        notePeerTraits(payloads)
         settle(policy, step, &outcome)
         if let offer = handshake.child {
             handshake.child = nil

@@ -30,9 +30,9 @@ extension IKEAssociation {
 
     /// Sends the next request, when the window is free.
     func runTasks(_ step: borrowing Step, _ outcome: inout IKEOutcome) throws(CryptoError) {
-        while requests.outstanding == nil, !requests.tasks.isEmpty, stage != .closed, keys != nil,
-            requests.nextID != .max
-        {
+        while requests.outstanding == nil, !requests.tasks.isEmpty, stage != .closed, keys != nil {
+            // Message IDs don't begin again (RFC 7296 §2.2).
+            guard requests.nextID != .max else { return close(step, &outcome) }
             try run(requests.tasks.removeFirst(), step, &outcome)
         }
     }

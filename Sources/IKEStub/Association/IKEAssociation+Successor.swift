@@ -245,8 +245,8 @@ extension IKEAssociation {
         times.end = min(times.end, step.after(timers(step.environment).halfOpen))
     }
 
-    /// When to try again what the peer refused: soon if it is only busy (RFC 7296 §2.25), else a few
-    /// times in the rest of the life.
+    /// When to try again what the peer refused: soon if it is only busy (RFC 7296 §2.25), else a
+    /// few times in the rest of the life.
     func retryTime(isBusy: Bool, _ step: borrowing Step) -> UInt64 {
         let timers = timers(step.environment)
         let wait = max(isBusy ? timers.retransmission : timers.overtime / 4, 1)

@@ -12,7 +12,9 @@ extension IKEAssociation {
         if let outstanding = requests.outstanding { next = min(next, outstanding.repeatAt) }
         guard stage == .established else { return next }
         next = min(next, times.rekey)
-        for child in children { next = min(next, child.rekey, child.end) }
+        for child in children {
+            next = min(next, child.end, child.stage == .active ? child.rekey : .max)
+        }
         if !requests.postponed.isEmpty { next = min(next, times.retry) }
         let timers = timers(environment)
         if timers.liveness != 0, requests.outstanding == nil {

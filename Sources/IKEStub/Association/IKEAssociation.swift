@@ -19,13 +19,7 @@ struct PeerTraits: OptionSet, Hashable {
     static let localNAT = PeerTraits(rawValue: 4)
     /// A NAT stands before the peer, or it says so to get UDP encapsulation.
     static let remoteNAT = PeerTraits(rawValue: 8)
-    /// RFC 6311.
-    static let messageIDSync = PeerTraits(rawValue: 16)
-    /// RFC 6311.
-    static let replayCounterSync = PeerTraits(rawValue: 32)
-    /// RFC 7427, with any of our hashes.
-    static let signatureHashes = PeerTraits(rawValue: 64)
-    static let all: PeerTraits = PeerTraits(rawValue: 127)
+    static let all: PeerTraits = [.fragments, .childless, .localNAT, .remoteNAT]
 }
 
 /// One IKE SA. It belongs to one ``IKEEndpoint`` and does nothing by itself: messages, time and

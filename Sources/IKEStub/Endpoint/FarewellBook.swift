@@ -2,9 +2,9 @@
 
 internal import Crypto
 
-/// The answers to requests that ended an IKE SA: a DELETE, or an IKE_AUTH that was refused. When such
-/// an answer is lost, the request comes again (RFC 7296 §2.1), and without the answer the peer
-/// would wait until it takes us for dead.
+/// The answers to requests that ended an IKE SA: a DELETE, or an IKE_AUTH that was refused. When
+/// such an answer is lost, the request comes again (RFC 7296 §2.1), and without the answer the
+/// peer would wait until it takes us for dead.
 ///
 /// A request is known again by its octets, which do not change; the keys to open it are gone. The
 /// book is bounded: when it is full, the oldest answer goes.

@@ -26,8 +26,8 @@ extension IKEEndpoint {
         associations[localSPI] = nil
     }
 
-    /// Goes on with an IKE SA that another owner exported, under a generation that must be newer than
-    /// the owner's (docs/decisions/0004-ivs.md). Returns its SPI of ours. A request that was
+    /// Goes on with an IKE SA that another owner exported, under a generation that must be newer
+    /// than the owner's (docs/decisions/0004-ivs.md). Returns its SPI of ours. A request that was
     /// outstanding is repeated when it is due, which it may be at once.
     ///
     /// Everything is checked; an error leaves the endpoint as it was.

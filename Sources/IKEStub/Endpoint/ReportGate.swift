@@ -2,8 +2,8 @@
 
 internal import Wire
 
-/// Lets a report of a kind about an address pass, and then not again for a while. Bounded: when it is
-/// full of recent addresses, others wait.
+/// Lets a report of a kind about an address pass, and then not again for a while. Bounded: when it
+/// is full of recent ones, others wait.
 struct ReportGate {
     private static let pauseNanoseconds: UInt64 = 60 * 1_000_000_000
     private static let addressesMaximum = 256

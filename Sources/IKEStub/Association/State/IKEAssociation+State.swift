@@ -1,5 +1,5 @@
-// An IKE SA as octets, for whoever owns it next (docs/decisions/0017-ike-state.md). All of it is there
-// but fragments of messages that are not complete: they come again, all of them.
+// An IKE SA as octets, for whoever owns it next (docs/decisions/0017-ike-state.md). All of it is
+// there but fragments of messages that are not complete: they come again, all of them.
 
 internal import Crypto
 internal import ESP
