@@ -156,12 +156,6 @@ extension IKEAssociation {
         _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
         let environment = step.environment
-        guard handshake.childPolicy != nil || traits.contains(.childless) else {
-            report(
-                .setUpFailed, .warning, "the peer makes no IKE SA without a CHILD SA (RFC 6023)",
-                &outcome)
-            return close(step, &outcome)
-        }
         var payloads: [Payload] = [.initiatorIdentity(connection.localIdentity)]
         guard
             let proof = try proveIdentity(
@@ -197,8 +191,8 @@ extension IKEAssociation {
             payloads += self.payloads(of: offer, policy, isFirst: true)
         } else if !traits.contains(.childless) {
             report(
-                .setUpFailed, .warning,
-                "the peer sets up no IKE SA without a pair of CHILD SAs (RFC 6023)", &outcome)
+                .setUpFailed, .warning, "the peer makes no IKE SA without a CHILD SA (RFC 6023)",
+                &outcome)
             return close(step, &outcome)
         }
         try request(.ikeAuth, .ikeAuth, payloads, step, &outcome)
