@@ -88,18 +88,21 @@ public enum CryptoError: Error, Equatable, CustomStringConvertible {
 ///
 /// Not Sendable on purpose: whoever owns a packet path owns its library handle.
 public final class CryptoLibrary {
-    private let provider: OpaquePointer
+    /// OpenSSL's default provider, loaded once and for all; 0 when it can't be. Whoever finds
+    /// algorithms by name in another thread depends on it, so that nobody may ever unload it.
+    private static let providerAddress: UInt = {
+        // Plain `OSSL_PROVIDER_load` would switch OpenSSL's implicit loading off.
+        UInt(bitPattern: OSSL_PROVIDER_try_load(nil, "default", 1))
+    }()
+
     private let ciphers: UnsafeMutablePointer<spindle_cipher>
     private let hashes: UnsafeMutablePointer<spindle_digest>
 
     /// Loads the default provider. Throws when it or one of its algorithms is missing.
     public init() throws(CryptoError) {
-        // Plain `OSSL_PROVIDER_load` switches OpenSSL's implicit loading off: with the last library
-        // of the process, all algorithms that are found by name would be gone.
-        guard let provider = OSSL_PROVIDER_try_load(nil, "default", 1) else {
+        guard let provider = OpaquePointer(bitPattern: Self.providerAddress) else {
             throw .providerUnavailable
         }
-        self.provider = provider
         ciphers = .allocate(capacity: Cipher.allCases.count)
         ciphers.initialize(repeating: spindle_cipher(), count: Cipher.allCases.count)
         hashes = .allocate(capacity: Hash.allCases.count)
@@ -121,7 +124,6 @@ public final class CryptoLibrary {
     deinit {
         hashes.deallocate()
         ciphers.deallocate()
-        OSSL_PROVIDER_unload(provider)
     }
 
     func dispatch(for cipher: Cipher) -> UnsafePointer<spindle_cipher> {
