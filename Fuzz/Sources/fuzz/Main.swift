@@ -24,6 +24,8 @@ private let targets: [String: @Sendable () -> Target] = [
     "cluster-record": { RecordTarget().record },
     "ike-message": { ikeMessage },
     "ike-inner": { ikeInner },
+    "ike-state": { StateTarget().state },
+    "ike-machine": { ikeMachine },
 ]
 
 private nonisolated(unsafe) let target: Target = {

@@ -16,6 +16,8 @@ struct ChildAgreement {
     let replaces: SPI?
     /// True when we began the exchange that made it.
     let isOurs: Bool
+    /// One too many, because both ends rekeyed the same pair: it will be deleted at once.
+    var isSuperfluous = false
 }
 
 extension IKEAssociation {
@@ -36,15 +38,17 @@ extension IKEAssociation {
         let timers = timers(step.environment)
         let inbound = association(agreement, .inbound, childKeys, step)
         let outbound = association(agreement, .outbound, childKeys, step)
-        let sends = agreement.replaces == nil || agreement.isOurs
+        let (rekey, end) = lifetime(timers.rekeyChild, timers, step)
+        let sends = agreement.replaces == nil || agreement.isOurs && !agreement.isSuperfluous
         children.append(
             Child(
                 inbound: agreement.inbound, outbound: agreement.outbound,
                 policy: agreement.policy.name, suite: agreement.suite, mode: agreement.mode,
-                local: agreement.local, remote: agreement.remote, sends: sends,
-                replaces: agreement.replaces,
-                rekey: step.now &+ timers.rekeyChild &- jitter(timers, timers.rekeyChild, step),
-                end: step.now &+ timers.rekeyChild &+ timers.overtime))
+                local: agreement.local, remote: agreement.remote,
+                stage: agreement.isSuperfluous ? .replaced : .active, sends: sends,
+                replaces: agreement.isSuperfluous ? nil : agreement.replaces,
+                rekey: agreement.isSuperfluous ? .max : rekey, end: end))
+        if sends { noteSending(through: agreement.inbound) }
         outcome.events.append(
             .install(
                 NewChild(
@@ -85,7 +89,9 @@ extension IKEAssociation {
             source: isInbound ? path.remote : path.local,
             destination: isInbound ? path.local : path.remote)
         parameters.usesESN = agreement.suite.usesESN
-        parameters.replayWindow = agreement.policy.replayWindow
+        // Extended numbers need a window (RFC 4303 §3.4.3).
+        let window = agreement.policy.replayWindow
+        parameters.replayWindow = window == 0 && parameters.usesESN ? 64 : window
         parameters.udp = encapsulation(isInbound: isInbound)
         parameters.selectors =
             isInbound

@@ -21,10 +21,12 @@ final class Handshake {
     var childPolicy: String?
     /// The initiator's first CHILD SA, once it is offered.
     var child: ChildOffer?
-    /// SHA-1 hashes of the authorities that the peer names (RFC 7296 §3.7).
-    var wantedAuthorities: [UInt8] = []
     /// Hashes that the peer's signatures may use (RFC 7427 §4).
     var peerHashes: [UInt16] = []
+    /// We have no other IKE SA with the peer (INITIAL_CONTACT).
+    var isFirstContact = true
+    /// What the operator was told already: anybody may send us answers that are useless.
+    var reported: Set<IKEReport.Kind> = []
 
     init(agreement: consuming KeyAgreement, nonce: [UInt8]) {
         self.agreement = agreement
@@ -44,6 +46,9 @@ final class ChildOffer {
     let replaces: SPI?
     /// The peer rekeyed the same pair meanwhile.
     var collision: ChildCollision?
+    /// Outbound SPIs unknown here that the peer has deleted meanwhile: the answer, still to come,
+    /// may have been about one of them.
+    var deleted: [SPI] = []
     /// Group and value of the KE payload; nil without perfect forward secrecy.
     let publicValue: (group: KeyAgreementGroup, data: [UInt8])?
 
@@ -64,10 +69,20 @@ final class ChildOffer {
         self.replaces = replaces
     }
 
+    /// True when the peer's exchange wins: the pair with the lowest of four nonces is closed by who
+    /// made it (RFC 7296 §2.8.1).
+    func isSuperfluous(peerNonce: [UInt8]) -> Bool {
+        guard let collision else { return false }
+        let own = isLower(peerNonce, than: nonce) ? peerNonce : nonce
+        return isLower(own, than: collision.lowestNonce)
+    }
+
     /// g^ir of the exchange, empty without a key agreement; nil when the answer does not fit.
     func sharedSecret(
         _ answer: (group: UInt16, data: [UInt8])?, _ chosen: KeyAgreementGroup?
     ) -> SecretBytes? {
+        // Of several proposals the peer may choose one without a key agreement.
+        guard chosen != nil else { return SecretBytes(count: 0) }
         guard chosen == publicValue?.group else { return nil }
         switch agreement {
         case .none: return SecretBytes(count: 0)
@@ -91,15 +106,22 @@ final class SuccessorOffer {
     let localSPI: UInt64
     let nonce: [UInt8]
     let agreement: KeyAgreement
-    /// The peer rekeyed this IKE SA meanwhile: its successor, and that exchange's lower nonce
-    /// (RFC 7296 §2.8.2).
-    var collision: (successor: IKEAssociation, lowestNonce: [UInt8])?
+    /// The peer rekeyed this IKE SA meanwhile (RFC 7296 §2.8.2).
+    var collision: SuccessorCollision?
 
     init(localSPI: UInt64, nonce: [UInt8], agreement: consuming KeyAgreement) {
         self.localSPI = localSPI
         self.nonce = nonce
         self.agreement = agreement
     }
+}
+
+/// The other exchange of two that rekey one IKE SA (RFC 7296 §2.8.2).
+struct SuccessorCollision: Hashable {
+    /// Our SPI of the IKE SA that the peer's exchange made.
+    let localSPI: UInt64
+    /// The lower of that exchange's nonces.
+    let lowestNonce: [UInt8]
 }
 
 /// True when `left` is the lower nonce: octet by octet, and the shorter one where one ends

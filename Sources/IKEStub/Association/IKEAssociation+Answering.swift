@@ -73,7 +73,7 @@ extension IKEAssociation {
             role: .responder, initiatorSPI: header.initiatorSPI, responderSPI: spi, path: path,
             stage: .initAnswered, generation: environment.generation, now: step.now)
         association.suite = request.suite
-        association.times.end = step.now &+ lifetime
+        association.times.end = step.after(lifetime)
         let handshake = Handshake(
             agreement: try KeyAgreement(request.suite.group, random: &environment.random),
             nonce: environment.random.octets(nonceBytes))
@@ -85,6 +85,7 @@ extension IKEAssociation {
         association.traits.formUnion(
             NATDetection.traits(
                 payloads, initiatorSPI: header.initiatorSPI, responderSPI: 0, path))
+        if pretendsNAT { association.traits.insert(.localNAT) }
         let answer = association.initAnswer(
             request, handshake, anchors: anchors, pretendsNAT: pretendsNAT)
         handshake.response = answer.encoded()
@@ -121,15 +122,13 @@ extension IKEAssociation {
             flags: .response, messageID: 0, payloads: payloads)
     }
 
-    /// The IKE_AUTH request: who the peer is, and its first CHILD SA. Returns the identity whose
-    /// other IKE SAs are over (INITIAL_CONTACT, RFC 7296 §2.4).
+    /// The IKE_AUTH request: who the peer is, and its first CHILD SA.
     func receiveAuthenticationRequest(
         _ payloads: [Payload], _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> Identity? {
-        guard stage == .initAnswered, let handshake else { return nil }
+    ) throws(CryptoError) {
+        guard stage == .initAnswered, let handshake else { return }
         guard !payloads.hasDuplicates, let (identity, body) = payloads.initiatorIdentity else {
-            try refuse(.notify(.invalidSyntax), step, &outcome)
-            return nil
+            return try refuse(.notify(.invalidSyntax), step, &outcome)
         }
         let configuration = step.environment.configuration
         let policy = configuration.connections.first {
@@ -139,8 +138,7 @@ extension IKEAssociation {
             report(
                 .identityUnknown, .warning,
                 noConnectionText(identity, payloads, configuration), &outcome)
-            try refuse(.notify(.authenticationFailed), step, &outcome)
-            return nil
+            return try refuse(.notify(.authenticationFailed), step, &outcome)
         }
         connection = policy.name
         let fault = try verifyIdentity(
@@ -148,13 +146,11 @@ extension IKEAssociation {
         if let fault {
             report(
                 .authenticationFailed, .warning, "\(identity) is not proven: \(fault)", &outcome)
-            try refuse(.notify(.authenticationFailed), step, &outcome)
-            return nil
+            return try refuse(.notify(.authenticationFailed), step, &outcome)
         }
         remoteIdentity = identity
         localIdentity = policy.localIdentity
         try admit(policy, handshake, payloads, step, &outcome)
-        return payloads.notify(.initialContact) == nil ? nil : identity
     }
 
     /// Proves ourselves to an authenticated peer, and makes its CHILD SA.
@@ -173,6 +169,10 @@ extension IKEAssociation {
             return try refuse(.notify(.authenticationFailed), step, &outcome)
         }
         notePeerTraits(payloads)
+        // Before it gets an address: its own of before is free then.
+        if payloads.notify(.initialContact) != nil {
+            step.endpoint.closeOthers(than: self, step, &outcome)
+        }
         var answer: [Payload] = [.responderIdentity(policy.localIdentity)]
         answer += proof.certificates
         answer.append(proof.payload)

@@ -63,9 +63,11 @@ extension IKEAssociation {
                 own.append(.keyExchange(group: group.rawValue, data: agreement.publicValue))
             }
         }
+        // A pair that replaces another is not one more.
         let limit = environment.configuration.limits.childrenPerAssociation
+        let count = children.count { $0.stage == .active }
         let spi =
-            children.count < limit
+            count < limit || replaces != nil
             ? environment.resources.inboundSPI(initiatorSPI: initiatorSPI, &environment.random)
             : nil
         guard let spi else {
@@ -135,7 +137,7 @@ extension IKEAssociation {
     ) {
         guard case .createChild(let offer) = requests.outstanding?.exchange,
             offer.replaces == old, let theirs = payloads.nonce
-        else { return mark(old, .replaced) }
+        else { return retire(old) }
         let ours = Array(nonces[theirs.count...])
         offer.collision = ChildCollision(
             inbound: new, lowestNonce: isLower(theirs, than: ours) ? theirs : ours)

@@ -6,7 +6,11 @@ internal import Wire
 
 extension IKEAssociation {
     /// Addresses of `selectors` on our side or on the peer's.
-    func resolve(_ selectors: ChildPolicy.Selectors, isLocal: Bool) -> [TrafficSelector] {
+    /// `asksForAddress`: we don't know ours yet, and the peer narrows what we ask for to what it
+    /// gives us (RFC 7296 §2.19).
+    func resolve(
+        _ selectors: ChildPolicy.Selectors, isLocal: Bool, asksForAddress: Bool = false
+    ) -> [TrafficSelector] {
         switch selectors {
         case .fixed(let list): return list
         case .dynamic:
@@ -15,6 +19,7 @@ extension IKEAssociation {
             if !virtualAddresses.isEmpty, isVirtual {
                 return virtualAddresses.map { TrafficSelector(host: $0) }
             }
+            if asksForAddress { return TrafficSelector.all }
             return [TrafficSelector(host: isLocal ? path.local : path.remote)]
         }
     }
@@ -22,7 +27,7 @@ extension IKEAssociation {
     /// What we ask for; nil: there is no room for another pair.
     func offerChild(
         _ policy: ChildPolicy, replacing child: Child?, group: KeyAgreementGroup?,
-        _ step: borrowing Step, _ outcome: inout IKEOutcome
+        asksForAddress: Bool = false, _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) -> ChildOffer? {
         let environment = step.environment
         let spi = environment.resources.inboundSPI(
@@ -36,7 +41,8 @@ extension IKEAssociation {
         return ChildOffer(
             policy: policy.name, inbound: spi, nonce: environment.random.octets(nonceBytes),
             agreement: agreement,
-            local: child?.local ?? resolve(policy.local, isLocal: true),
+            local: child?.local
+                ?? resolve(policy.local, isLocal: true, asksForAddress: asksForAddress),
             remote: child?.remote ?? resolve(policy.remote, isLocal: false),
             replaces: child?.inbound)
     }
@@ -69,7 +75,10 @@ extension IKEAssociation {
         _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
         let offer = try offerChild(policy, replacing: child, group: group, step, &outcome)
-        guard let offer else { return }
+        guard let offer else {
+            if let child { postpone(child.inbound, isBusy: false, step) }
+            return
+        }
         try request(
             .createChildSA, .createChild(offer), payloads(of: offer, policy, isFirst: false), step,
             &outcome)
@@ -81,12 +90,13 @@ extension IKEAssociation {
         _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
         let environment = step.environment
-        guard let policy = childPolicy(offer.policy, environment) else {
-            return environment.resources.release(offer.inbound)
-        }
         if let error = payloads.errorNotify {
             environment.resources.release(offer.inbound)
-            return try childRefused(offer, policy, error, isFirst: isFirst, step, &outcome)
+            return try childRefused(offer, error, isFirst: isFirst, step, &outcome)
+        }
+        guard let policy = childPolicy(offer.policy, environment) else {
+            environment.resources.release(offer.inbound)
+            return childUnusable(offer, payloads, step, &outcome)
         }
         guard let proposals = payloads.proposals,
             let transforms = policy.proposals.accepted(proposals, offersGroups: !isFirst),
@@ -96,7 +106,12 @@ extension IKEAssociation {
             isNarrowing(remote, of: offer.remote)
         else {
             environment.resources.release(offer.inbound)
-            return try childUnusable(offer, policy, payloads, step, &outcome)
+            return childUnusable(offer, payloads, step, &outcome)
+        }
+        guard !offer.deleted.contains(spi) else {
+            environment.resources.release(offer.inbound)
+            if let old = offer.replaces { requests.add(.deleteChildren([old])) }
+            return
         }
         var nonces = firstNonces
         var shared = SecretBytes(count: 0)
@@ -105,7 +120,7 @@ extension IKEAssociation {
                 let secret = offer.sharedSecret(payloads.keyExchange, suite.group)
             else {
                 environment.resources.release(offer.inbound)
-                return try childUnusable(offer, policy, payloads, step, &outcome)
+                return childUnusable(offer, payloads, step, &outcome)
             }
             nonces = offer.nonce + nonce
             shared = secret
@@ -113,81 +128,91 @@ extension IKEAssociation {
         let asksTransport = policy.mode == .transport
         let mode: Mode =
             asksTransport && payloads.notify(.useTransportMode) != nil ? .transport : .tunnel
+        let isSuperfluous = offer.isSuperfluous(peerNonce: payloads.nonce ?? [])
         try install(
             ChildAgreement(
                 policy: policy, suite: suite, mode: mode, inbound: offer.inbound, outbound: spi,
-                local: local, remote: remote, replaces: offer.replaces, isOurs: true),
+                local: local, remote: remote, replaces: offer.replaces, isOurs: true,
+                isSuperfluous: isSuperfluous),
             shared: shared, nonces: nonces, step, &outcome)
-        if let old = offer.replaces {
-            finishRekey(of: old, offer, peerNonce: payloads.nonce ?? [], &outcome)
-        }
-    }
-
-    /// Our successor is there: which of the pairs are now too many? (RFC 7296 §2.8.1)
-    private func finishRekey(
-        of old: SPI, _ offer: ChildOffer, peerNonce: [UInt8], _ outcome: inout IKEOutcome
-    ) {
-        mark(old, .replaced)
-        guard let collision = offer.collision else {
-            return requests.add(.deleteChildren([old]))
-        }
-        let own = isLower(peerNonce, than: offer.nonce) ? peerNonce : offer.nonce
-        if isLower(own, than: collision.lowestNonce) {
-            // The peer's successor survives, and the peer deletes the old pair.
-            mark(offer.inbound, .replaced)
+        guard let old = offer.replaces else { return }
+        retire(old)
+        if isSuperfluous {
+            // The peer's survives, and the peer deletes the old pair. Until it does, the old one
+            // sends: the peer may not have our answer, and does not know the keys of its own.
             requests.add(.deleteChildren([offer.inbound]))
-            beginSending(through: collision.inbound, &outcome)
         } else {
-            mark(collision.inbound, .replaced)
+            // Ours survives; the peer deletes its own, if there is one.
+            if let collision = offer.collision { retire(collision.inbound, isSuperfluous: true) }
             requests.add(.deleteChildren([old]))
         }
     }
 
+    private func pair(_ inbound: SPI) -> Child? { children.first { $0.inbound == inbound } }
+
     /// The peer says no.
     private func childRefused(
-        _ offer: ChildOffer, _ policy: ChildPolicy, _ error: Notify, isFirst: Bool,
-        _ step: borrowing Step, _ outcome: inout IKEOutcome
+        _ offer: ChildOffer, _ error: Notify, isFirst: Bool, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
-        let old = offer.replaces.flatMap { spi in children.first { $0.inbound == spi } }
+        // The peer has rekeyed the pair meanwhile, so that ours is not missed (RFC 7296 §2.8.1).
+        if offer.collision != nil { return offer.replaces.map { retire($0) } ?? () }
+        let old = offer.replaces.flatMap(pair)
+        let policy = childPolicy(offer.policy, step.environment)
         switch NotifyType(rawValue: error.type) {
         case .invalidKEPayload where !isFirst:
             guard let group = KeyAgreementGroup(wished: error.data),
-                group != offer.publicValue?.group,
-                policy.proposals.contains(where: { $0.groups.contains(group) })
+                group != offer.publicValue?.group, let policy,
+                policy.proposals.contains(where: { $0.groups.contains(group) }),
+                offer.replaces == nil || old?.stage == .active
             else { break }
             return try requestChild(policy, replacing: old, group: group, step, &outcome)
         case .temporaryFailure:
-            // The peer is busy with the same (RFC 7296 §2.25).
-            if let old { postpone(old.inbound, step) }
+            // The peer is busy (RFC 7296 §2.25).
+            if let old {
+                postpone(old.inbound, isBusy: true, step)
+            } else if offer.replaces == nil {
+                requests.postponed.append(.createChild(policy: offer.policy))
+                times.retry = min(times.retry, retryTime(isBusy: true, step))
+            }
             return
         case .childSANotFound:
-            // The peer has lost the pair, or has rekeyed it before we could (§2.8.1).
-            if let old, offer.collision == nil { forget(old, step.environment, &outcome) }
-            return
+            // The peer has lost the pair (RFC 7296 §2.25.1), or does not know yet that it has it.
+            guard let old else { return }
+            return old.sends
+                ? forget(old, step.environment, &outcome)
+                : postpone(old.inbound, isBusy: true, step)
         default: break
         }
         report(
             .peerError, .warning,
-            "the peer refuses \(policy.name) with \(error.name); we offered "
-                + policy.proposals.map(\.description).joined(separator: ", ")
+            "the peer refuses \(offer.policy) with \(error.name); we offered "
+                + (policy?.proposals ?? []).map(\.description).joined(separator: ", ")
                 + " for \(offer.local.text) - \(offer.remote.text)", &outcome)
-        if let old { postpone(old.inbound, step) }
+        if let old { postpone(old.inbound, isBusy: false, step) }
     }
 
     /// The peer says yes, to something that we did not ask.
     private func childUnusable(
-        _ offer: ChildOffer, _ policy: ChildPolicy, _ payloads: [Payload],
-        _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) throws(CryptoError) {
+        _ offer: ChildOffer, _ payloads: [Payload], _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
+    ) {
         report(
             .syntax, .warning,
-            "the peer's answer for \(policy.name) can't be used: "
+            "the peer's answer for \(offer.policy) can't be used: "
                 + "\(payloads.proposals?.text ?? "no proposal") for "
                 + "\((payloads.initiatorSelectors ?? []).text) - "
                 + "\((payloads.responderSelectors ?? []).text)", &outcome)
         // It believes in a pair that we don't have.
         if let octets = payloads.proposals?.first?.spi, octets.count == 4 {
             requests.add(.deleteChildren([offer.inbound]))
+        }
+        if let old = offer.replaces {
+            if offer.collision == nil {
+                postpone(old, isBusy: false, step)
+            } else {
+                retire(old)
+            }
         }
     }
 
@@ -197,20 +222,27 @@ extension IKEAssociation {
         }
     }
 
-    func mark(_ spi: SPI, _ stage: Child.Stage) {
-        guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
-        children[index].stage = stage
+    /// The pair has a successor, and waits for its end.
+    func retire(_ spi: SPI, isSuperfluous: Bool = false) {
+        guard let index = children.firstIndex(where: { $0.inbound == spi }),
+            children[index].stage == .active
+        else { return }
+        children[index].stage = .replaced
+        children[index].rekey = .max
+        if isSuperfluous { children[index].replaces = nil }
     }
 
     /// Tries again later, before the end of its life.
-    private func postpone(_ spi: SPI, _ step: borrowing Step) {
-        guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
-        let patience = timers(step.environment).retransmission
-        children[index].rekey = step.now &+ patience &+ step.environment.random.uint64() % patience
+    private func postpone(_ spi: SPI, isBusy: Bool, _ step: borrowing Step) {
+        guard
+            let index = children.firstIndex(where: { $0.inbound == spi && $0.stage == .active })
+        else { return }
+        children[index].rekey = retryTime(isBusy: isBusy, step)
     }
 
     /// The pair is over at the peer.
     func forget(_ child: Child, _ environment: IKEEnvironment, _ outcome: inout IKEOutcome) {
+        startSuccessor(of: child.inbound, &outcome)
         children.removeAll { $0.inbound == child.inbound }
         drop(child, environment, &outcome)
         report(.childClosed, .info, "\(child.policy) \(child.inbound) closed", &outcome)
@@ -218,12 +250,21 @@ extension IKEAssociation {
 
     /// The peer has shown that it can decrypt what the pair sends.
     func beginSending(through spi: SPI, _ outcome: inout IKEOutcome) {
-        guard let index = children.firstIndex(where: { $0.inbound == spi }),
-            !children[index].sends
-        else { return }
-        children[index].sends = true
+        guard let child = pair(spi), !child.sends, child.stage != .lingering else { return }
+        noteSending(through: spi)
         outcome.events.append(.sendThrough(spi))
         outcome.noteChange(of: localSPI)
+    }
+
+    /// Those that it replaces directly or indirectly will not be asked to send any more.
+    func noteSending(through spi: SPI) {
+        var next: SPI? = spi
+        while let spi = next {
+            guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
+            children[index].sends = true
+            // Younger than its predecessor, so that this comes to an end.
+            next = children[index].replaces
+        }
     }
 }
 

@@ -25,8 +25,9 @@ extension IKEAssociation {
         do {
             shared = try handshake.agreement.sharedSecret(handshake.peerPublic)
         } catch {
-            report(
-                .syntax, .warning, "the peer's key agreement value is refused: \(error)", &outcome)
+            reportOnce(
+                .syntax, "the peer's key agreement value is refused: \(error)", handshake,
+                &outcome)
             return false
         }
         let isInitiator = role == .initiator
@@ -46,9 +47,6 @@ extension IKEAssociation {
         if payloads.notify(.childlessIKEv2Supported) != nil { traits.insert(.childless) }
         if let hashes = payloads.notify(.signatureHashAlgorithms) {
             handshake.peerHashes = SignatureHashes.read(hashes.data)
-        }
-        for case .certificateRequest(CertificateEncoding.x509Signature, let data) in payloads {
-            handshake.wantedAuthorities += data
         }
     }
 
@@ -75,8 +73,17 @@ extension IKEAssociation {
     /// Rekeying a little early, by chance, so that both ends don't begin at once.
     func setLifetimes(_ timers: IKETimers, _ step: borrowing Step) {
         times.heard = step.now
-        times.rekey = step.now &+ timers.rekeyIKE &- jitter(timers, timers.rekeyIKE, step)
-        times.end = step.now &+ timers.rekeyIKE &+ timers.overtime
+        (times.rekey, times.end) = lifetime(timers.rekeyIKE, timers, step)
+    }
+
+    /// When something that lives for `lifetime` is rekeyed, and when it ends without a successor.
+    func lifetime(
+        _ lifetime: UInt64, _ timers: IKETimers, _ step: borrowing Step
+    ) -> (rekey: UInt64, end: UInt64) {
+        let end = Step(
+            now: step.after(lifetime), seconds: step.seconds, endpoint: step.endpoint
+        ).after(timers.overtime)
+        return (step.after(lifetime - jitter(timers, lifetime, step)), end)
     }
 
     /// A random part of the jitter, which is never more than half of the lifetime.
@@ -88,22 +95,38 @@ extension IKEAssociation {
     /// Ends the IKE SA and all of its CHILD SAs without a word to the peer.
     func close(_ step: borrowing Step, _ outcome: inout IKEOutcome) {
         guard stage != .closed else { return }
-        let wasEstablished = stage == .established
+        let last = stage
         stage = .closed
-        requests.outstanding = nil
-        requests.tasks = []
-        let resources = step.environment
-        for child in children { drop(child, resources, &outcome) }
+        let environment = step.environment
+        switch requests.outstanding?.exchange {
+        case .createChild(let offer): environment.resources.release(offer.inbound)
+        // A successor that has nothing to inherit is not known to be wanted.
+        case .rekeyIKE(let offer): step.successor(offer)?.close(step, &outcome)
+        default: break
+        }
+        requests = RequestWindow()
+        for child in children { drop(child, environment, &outcome) }
         children = []
-        if let offer = handshake?.child { resources.resources.release(offer.inbound) }
-        if role == .responder {
-            for address in virtualAddresses { resources.resources.release(address) }
+        if let offer = handshake?.child { environment.resources.release(offer.inbound) }
+        if !hasOwnVirtualAddress {
+            for address in virtualAddresses { environment.resources.release(address) }
         }
         handshake = nil
         keys = nil
-        outcome.noteChange(of: localSPI)
+        // The store never knew a stranger's set-up.
+        if last != .initAnswered { outcome.noteChange(of: localSPI) }
         outcome.events.append(.closed(localSPI: localSPI))
-        if wasEstablished { report(.closed, .info, "closed", &outcome) }
+        outcome.touch(self)
+        if last == .established { report(.closed, .info, "closed", &outcome) }
+    }
+
+    /// A warning that a stranger could cause again and again is made once for a set-up.
+    func reportOnce(
+        _ kind: IKEReport.Kind, _ text: @autoclosure () -> String, _ handshake: Handshake,
+        _ outcome: inout IKEOutcome
+    ) {
+        guard handshake.reported.insert(kind).inserted else { return }
+        report(kind, .warning, text(), &outcome)
     }
 
     /// A pair's keys go, and its SPI is free.

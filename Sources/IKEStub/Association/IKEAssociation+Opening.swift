@@ -10,8 +10,8 @@ extension IKEAssociation {
 
     /// Begins an IKE SA with one CHILD SA, or with none.
     static func begin(
-        _ connection: Connection, child: ChildPolicy?, path: IKEPath, _ step: borrowing Step,
-        _ outcome: inout IKEOutcome
+        _ connection: Connection, child: ChildPolicy?, path: IKEPath, isFirstContact: Bool,
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) -> IKEAssociation {
         let environment = step.environment
         let spi = environment.resources.initiatorSPI(&environment.random)
@@ -25,7 +25,9 @@ extension IKEAssociation {
             agreement: try KeyAgreement(group, random: &environment.random),
             nonce: environment.random.octets(nonceBytes))
         association.handshake = handshake
-        association.times.end = step.now &+ connection.timers.halfOpen
+        // Repetitions end it (RFC 7296 §2.4); this is for a peer that has us begin anew for ever.
+        association.times.end = step.after(4 &* connection.timers.halfOpen)
+        handshake.isFirstContact = isFirstContact
         handshake.childPolicy = child?.name
         association.sendInit(connection, handshake, step, &outcome)
         return association
@@ -67,9 +69,12 @@ extension IKEAssociation {
         let payloads = message.payloads
         if try restart(policy, handshake, payloads, step, &outcome) { return }
         if let error = payloads.errorNotify {
-            // Only somebody on the path knows our SPI, and could as well drop our messages.
-            reportInitError(error, policy, &outcome)
-            return close(step, &outcome)
+            // Nothing vouches for it: we go on trying (RFC 7296 §2.21.1).
+            return reportOnce(
+                .peerError,
+                "the peer answers our set-up with \(error.name); we offered "
+                    + policy.proposals.map(\.description).joined(separator: ", "), handshake,
+                &outcome)
         }
         guard message.header.responderSPI != 0, let answer = payloads.proposals,
             let transforms = policy.proposals.accepted(answer),
@@ -78,11 +83,12 @@ extension IKEAssociation {
             let nonce = payloads.nonce, isNonce(nonce, for: suite.function),
             !payloads.hasDuplicates
         else {
-            return report(
-                .syntax, .warning,
+            return reportOnce(
+                .syntax,
                 "the answer to our set-up can't be used (its proposal: "
                     + "\(payloads.proposals?.text ?? "none"); ours: "
-                    + "\(policy.proposals.map(\.description).joined(separator: ", ")))", &outcome)
+                    + "\(policy.proposals.map(\.description).joined(separator: ", ")))", handshake,
+                &outcome)
         }
         responderSPI = message.header.responderSPI
         self.suite = suite
@@ -94,8 +100,9 @@ extension IKEAssociation {
         traits.formUnion(
             NATDetection.traits(
                 payloads, initiatorSPI: initiatorSPI, responderSPI: responderSPI, path))
+        if policy.forcesEncapsulation { traits.insert(.localNAT) }
         requests.outstanding = nil
-        float(policy)
+        float()
         stage = .authSent
         try sendAuthentication(policy, handshake, step, &outcome)
     }
@@ -127,23 +134,16 @@ extension IKEAssociation {
         next.restarts = handshake.restarts + 1
         next.cookie = handshake.cookie
         next.childPolicy = handshake.childPolicy
+        next.isFirstContact = handshake.isFirstContact
+        next.reported = handshake.reported
         self.handshake = next
         sendInit(connection, next, step, &outcome)
         return true
     }
 
-    private func reportInitError(
-        _ error: Notify, _ connection: Connection, _ outcome: inout IKEOutcome
-    ) {
-        report(
-            .peerError, .warning,
-            "the peer answers our set-up with \(error.name); we offered "
-                + connection.proposals.map(\.description).joined(separator: ", "), &outcome)
-    }
-
     /// The initiator goes to the port for NAT traversal when there is a NAT (RFC 7296 §2.23).
-    private func float(_ connection: Connection) {
-        guard !traits.isDisjoint(with: [.localNAT, .remoteNAT]) || connection.forcesEncapsulation,
+    private func float() {
+        guard !traits.isDisjoint(with: [.localNAT, .remoteNAT]),
             path.localPort == IKEPort.plain, path.remotePort == IKEPort.plain
         else { return }
         path.localPort = IKEPort.encapsulated
@@ -177,14 +177,16 @@ extension IKEAssociation {
             payloads.append(.responderIdentity(identity))
         }
         payloads.append(proof.payload)
-        payloads.append(.notify(.initialContact))
+        if handshake.isFirstContact { payloads.append(.notify(.initialContact)) }
         payloads.append(.notify(.messageIDSyncSupported))
         if connection.asksForAddress {
             payloads.append(.configuration(.addressRequest))
         }
         if let name = handshake.childPolicy,
             let policy = connection.children.first(where: { $0.name == name }),
-            let offer = try offerChild(policy, replacing: nil, group: nil, step, &outcome)
+            let offer = try offerChild(
+                policy, replacing: nil, group: nil, asksForAddress: connection.asksForAddress, step,
+                &outcome)
         {
             handshake.child = offer
             payloads += self.payloads(of: offer, policy, isFirst: true)

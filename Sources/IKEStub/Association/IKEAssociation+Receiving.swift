@@ -4,18 +4,6 @@ internal import Crypto
 internal import ESP
 internal import Wire
 
-/// What a message led to, beside events.
-struct Arrivals {
-    /// Set when the message was not acted upon.
-    var drop: IKEDropReason?
-    /// An IKE SA that came to be.
-    var successor: IKEAssociation?
-    /// The peer says that it has no other IKE SA with us (INITIAL_CONTACT).
-    var onlyContactOf: Identity?
-
-    init(drop: IKEDropReason? = nil) { self.drop = drop }
-}
-
 /// What opening a datagram gave.
 private enum Opened {
     case payloads([Payload])
@@ -27,44 +15,49 @@ private enum Opened {
 }
 
 extension IKEAssociation {
+    /// Returns why the message was not acted upon, if it was not.
     func receive(
         _ message: ParsedMessage, _ datagram: UnsafeRawBufferPointer, _ path: IKEPath,
         _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> Arrivals {
+    ) throws(CryptoError) -> IKEDropReason? {
         let header = message.header
         guard header.exchangeType != .ikeSAInit else {
             guard role == .initiator, stage == .initSent, header.messageID == 0 else {
-                return Arrivals(drop: .unexpected)
+                return .unexpected
             }
             try receiveInitResponse(message, Array(datagram), step, &outcome)
-            return Arrivals()
+            return nil
         }
         guard header.initiatorSPI == initiatorSPI, header.responderSPI == responderSPI,
             let type = header.exchangeType
-        else { return Arrivals(drop: .unknownSPI) }
+        else { return .unknownSPI }
         let isResponse = header.flags.contains(.response)
-        guard isInWindow(header.messageID, isResponse: isResponse) else {
-            return Arrivals(drop: .outOfWindow)
-        }
-        guard try hasKeys(for: type, step, &outcome) else { return Arrivals(drop: .unexpected) }
+        guard isInWindow(header.messageID, isResponse: isResponse) else { return .outOfWindow }
+        guard try hasKeys(for: type, step, &outcome) else { return .unexpected }
         let opened = try open(datagram, message, step.environment)
-        if case .dropped(let reason) = opened { return Arrivals(drop: reason) }
+        switch opened {
+        case .dropped(let reason): return reason
+        case .part: return nil
+        case .payloads, .unreadable: break
+        }
+        guard isResponse || responses.isNew(header.messageID) else {
+            // Replayed, perhaps: it proves nothing about where the peer is and whether it lives.
+            // The same answer goes to where it came from (RFC 7296 §2.1, §2.11).
+            times.sent = step.now
+            outcome.events.append(.send(responses.last, path))
+            return nil
+        }
         times.heard = max(times.heard, step.now)
         follow(path, step, &outcome)
         guard isResponse else {
             return try receiveRequest(type, header.messageID, opened, step, &outcome)
         }
-        guard case .payloads(let payloads) = opened else {
-            return Arrivals(drop: opened.isPart ? nil : .malformed)
-        }
-        var arrivals = Arrivals()
-        arrivals.successor = try accept(payloads, step, &outcome)
-        return arrivals
+        return try receiveResponse(type, opened, step, &outcome)
     }
 
     private func isInWindow(_ id: UInt32, isResponse: Bool) -> Bool {
         if isResponse { return requests.outstanding?.messageID == id }
-        return id == responses.nextID || (id &+ 1 == responses.nextID && !responses.last.isEmpty)
+        return responses.isNew(id) || responses.isAnswered(id)
     }
 
     /// A responder's keys are made when IKE_AUTH comes.
@@ -101,14 +94,18 @@ extension IKEAssociation {
         _ protection: borrowing MessageProtection
     ) throws(ProtectionFault) -> Opened {
         guard traits.contains(.fragments) else { return .dropped(.fragment) }
+        let isResponse = message.header.flags.contains(.response)
         // Of a request that was answered, the first fragment asks for the answer (RFC 7383 §2.6.1).
-        if !message.header.flags.contains(.response), message.header.messageID < responses.nextID {
+        if !isResponse, !responses.isNew(message.header.messageID) {
             guard message.protected?.fragment?.number == 1 else { return .part }
             _ = try protection.openFragment(datagram, message)
             return .payloads([])
         }
         do throws(ReassemblyFault) {
-            let whole = try reassembly.take(datagram, message, protection)
+            let whole =
+                isResponse
+                ? try responseParts.take(datagram, message, protection)
+                : try requestParts.take(datagram, message, protection)
             return whole.map { .payloads($0) } ?? .part
         } catch {
             if case .protection(let fault) = error { throw fault }
@@ -119,25 +116,18 @@ extension IKEAssociation {
     private func receiveRequest(
         _ type: ExchangeType, _ id: UInt32, _ opened: Opened, _ step: borrowing Step,
         _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> Arrivals {
-        guard !opened.isPart else { return Arrivals() }
-        guard id == responses.nextID else {
-            times.sent = step.now
-            outcome.events.append(.send(responses.last, path))
-            return Arrivals()
-        }
-        reassembly = Reassembly()
-        var arrivals = Arrivals()
+    ) throws(CryptoError) -> IKEDropReason? {
+        guard stage != .authSent else { return .unexpected }
+        requestParts = Reassembly()
         switch opened {
         case .payloads(let payloads):
-            if stage == .initAnswered, type == .ikeAuth {
-                arrivals.onlyContactOf = try receiveAuthenticationRequest(
-                    payloads, step, &outcome)
+            // What is not empty is in the store: it can't have been missed.
+            if !payloads.isEmpty { responses.mayHaveMissed = false }
+            if stage == .initAnswered {
+                guard type == .ikeAuth else { return .unexpected }
+                try receiveAuthenticationRequest(payloads, step, &outcome)
             } else {
-                guard stage == .established || stage == .replaced else {
-                    return Arrivals(drop: .unexpected)
-                }
-                arrivals.successor = try answer(type, id, payloads, step, &outcome)
+                try answer(type, id, payloads, step, &outcome)
             }
         case .unreadable(let fault):
             report(.syntax, .warning, "a request of the peer can't be read: \(fault)", &outcome)
@@ -147,7 +137,24 @@ extension IKEAssociation {
         case .part, .dropped: break
         }
         if stage == .established { try runTasks(step, &outcome) }
-        return arrivals
+        return nil
+    }
+
+    private func receiveResponse(
+        _ type: ExchangeType, _ opened: Opened, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
+    ) throws(CryptoError) -> IKEDropReason? {
+        guard type == requests.outstanding?.exchange.type else { return .unexpected }
+        responseParts = Reassembly()
+        guard case .payloads(let payloads) = opened, !payloads.hasDuplicates else {
+            if requests.outstanding?.isReported == false {
+                requests.outstanding?.isReported = true
+                report(.syntax, .warning, "a response of the peer can't be read", &outcome)
+            }
+            return .malformed
+        }
+        try accept(payloads, step, &outcome)
+        return nil
     }
 
     /// An authentic message came on another path: behind a NAT, that is where the peer is now
@@ -166,8 +173,4 @@ extension IKEAssociation {
         outcome.noteChange(of: localSPI)
         for child in children { outcome.events.append(.redirect(child.inbound, path)) }
     }
-}
-
-extension Opened {
-    fileprivate var isPart: Bool { if case .part = self { true } else { false } }
 }

@@ -5,38 +5,33 @@ internal import ESP
 internal import Wire
 
 extension IKEAssociation {
-    /// Answers a request that was opened and is the next in number. Returns IKE SAs that came to
-    /// be, for the endpoint to keep.
+    /// Answers a request that was opened and is the next in number.
     func answer(
         _ type: ExchangeType, _ id: UInt32, _ payloads: [Payload], _ step: borrowing Step,
         _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> IKEAssociation? {
+    ) throws(CryptoError) {
         guard !payloads.hasDuplicates else {
-            try respond(type, id, [.notify(.invalidSyntax)], step, &outcome)
-            return nil
+            return try respond(type, id, [.notify(.invalidSyntax)], step, &outcome)
         }
         switch type {
         case .createChildSA:
-            return try answerCreate(id, payloads, step, &outcome)
+            try answerCreate(id, payloads, step, &outcome)
         case .informational:
             try answerInformational(id, payloads, step, &outcome)
         case .ikeSAInit, .ikeAuth:
             try respond(type, id, [.notify(.invalidSyntax)], step, &outcome)
         }
-        return nil
     }
 
     private func answerCreate(
         _ id: UInt32, _ payloads: [Payload], _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> IKEAssociation? {
-        if payloads.proposals?.first?.securityProtocol == .ike {
-            let (answer, successor) = try answerSuccessor(payloads, step, &outcome)
-            try respond(.createChildSA, id, answer, step, &outcome)
-            return successor
-        }
-        let answer = try answerChildRequest(payloads, step, &outcome)
+    ) throws(CryptoError) {
+        inheritFromPredecessor(step, &outcome)
+        let answer =
+            payloads.proposals?.first?.securityProtocol == .ike
+            ? try answerSuccessor(payloads, step, &outcome)
+            : try answerChildRequest(payloads, step, &outcome)
         try respond(.createChildSA, id, answer, step, &outcome)
-        return nil
     }
 
     private func answerChildRequest(
@@ -51,6 +46,10 @@ extension IKEAssociation {
         guard let spi = SPI(octets: rekey.spi),
             let old = children.first(where: { $0.outbound == spi && $0.stage != .lingering })
         else {
+            // It may be the pair that we are about to learn of.
+            if case .createChild = requests.outstanding?.exchange {
+                return [.notify(.temporaryFailure)]
+            }
             return [
                 .notify(Notify(.childSANotFound, protocol: .esp, spi: rekey.spi))
             ]
@@ -83,10 +82,6 @@ extension IKEAssociation {
         _ id: UInt32, _ payloads: [Payload], _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
         let deletes = payloads.deletes
-        if deletes.contains(where: { $0.securityProtocol == .ike }) {
-            try respond(.informational, id, [], step, &outcome)
-            return endByPeer(payloads, step, &outcome)
-        }
         if let error = payloads.errorNotify,
             error.type == NotifyType.authenticationFailed.rawValue
         {
@@ -96,10 +91,15 @@ extension IKEAssociation {
             try respond(.informational, id, [], step, &outcome)
             return close(step, &outcome)
         }
+        if deletes.contains(where: { $0.securityProtocol == .ike }) {
+            try respond(.informational, id, [], step, &outcome)
+            return endByPeer(step, &outcome)
+        }
         let gone = deletes.compactMap(\.espSPIs).flatMap { $0 }
+        if !gone.isEmpty { inheritFromPredecessor(step, &outcome) }
         let removed = removeByPeer(gone, step, &outcome)
         let answer: [Payload] = removed.isEmpty ? [] : [.delete(Delete(esp: removed))]
-        // A liveness check changes nothing that a successor would have to know from the store.
+        // Of a liveness check the next owner need not know: see ``ResponseWindow/isNew(_:)``.
         try respond(
             .informational, id, answer, changes: !removed.isEmpty || !payloads.isEmpty, step,
             &outcome)
@@ -107,13 +107,10 @@ extension IKEAssociation {
 
     /// The peer deleted the IKE SA. If we were rekeying it, the peer did not notice (RFC 7296
     /// §2.8.2): its own successor inherits.
-    private func endByPeer(
-        _ payloads: [Payload], _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) {
-        if case .rekeyIKE(let offer) = requests.outstanding?.exchange,
-            let collision = offer.collision
-        {
-            inherit(collision.successor, &outcome)
+    private func endByPeer(_ step: borrowing Step, _ outcome: inout IKEOutcome) {
+        if case .rekeyIKE(let offer) = requests.outstanding?.exchange, offer.collision != nil {
+            requests.outstanding = nil
+            inheritAfterCollision(offer, step, &outcome)
         }
         if stage == .established {
             report(.closed, .info, "the peer deleted the IKE SA", &outcome)
@@ -128,11 +125,17 @@ extension IKEAssociation {
     ) -> [SPI] {
         var removed: [SPI] = []
         for spi in spis {
-            guard let child = children.first(where: { $0.outbound == spi }) else { continue }
+            guard let child = children.first(where: { $0.outbound == spi }) else {
+                if case .createChild(let offer) = requests.outstanding?.exchange,
+                    offer.deleted.count < offersMaximum
+                {
+                    offer.deleted.append(spi)
+                }
+                continue
+            }
             // Both ends delete the same pair at once: the answer has no SPI (§1.4.1).
             if !isDeletingNow(child.inbound) { removed.append(child.inbound) }
-            startSuccessor(of: child.inbound, &outcome)
-            linger(child.inbound, step)
+            end(child.inbound, step, &outcome)
         }
         return removed
     }
@@ -146,19 +149,28 @@ extension IKEAssociation {
 
     /// With the end of a pair, its successor is the only one that can send.
     func startSuccessor(of spi: SPI, _ outcome: inout IKEOutcome) {
-        for child in children where child.replaces == spi && child.stage == .active {
+        for child in children where child.replaces == spi {
             beginSending(through: child.inbound, &outcome)
         }
     }
 
-    /// Packets on the way are still taken for a while; nothing is sent any more.
-    func linger(_ spi: SPI, _ step: borrowing Step) {
-        guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
+    /// Nothing is sent through the pair any more; packets on the way are still taken for a while.
+    func end(_ spi: SPI, _ step: borrowing Step, _ outcome: inout IKEOutcome) {
+        guard
+            let index = children.firstIndex(where: { $0.inbound == spi && $0.stage != .lingering })
+        else { return }
+        startSuccessor(of: spi, &outcome)
         children[index].stage = .lingering
         children[index].rekey = .max
-        children[index].end = step.now &+ lingerNanoseconds
+        children[index].end = step.after(lingerNanoseconds)
+        let child = children[index]
+        report(.childClosed, .info, "\(child.policy) \(child.inbound) closed", &outcome)
     }
 }
+
+/// How many SPIs of pairs that it does not know an offer keeps: the peer's deletes beyond are of no
+/// pair that it could have made of one offer.
+private let offersMaximum = 16
 
 /// How long packets that were under way when a pair was deleted are still decrypted: several round
 /// trips of a slow path.

@@ -5,42 +5,34 @@ internal import ESP
 internal import Wire
 
 extension IKEAssociation {
-    /// Takes the response to the request that is outstanding. Returns an IKE SA that came to be.
+    /// Takes the response to the request that is outstanding.
     func accept(
         _ payloads: [Payload], _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> IKEAssociation? {
-        guard let outstanding = requests.outstanding else { return nil }
+    ) throws(CryptoError) {
+        guard let outstanding = requests.outstanding else { return }
         requests.outstanding = nil
+        // Of an answered check the next owner need not know: repeated, it is answered again.
         if case .liveness = outstanding.exchange {} else { outcome.noteChange(of: localSPI) }
-        var successor: IKEAssociation?
         switch outstanding.exchange {
         case .ikeSAInit: break
         case .ikeAuth: try receiveAuthenticationResponse(payloads, step, &outcome)
         case .createChild(let offer):
             try acceptChild(offer, payloads, isFirst: false, step, &outcome)
         case .rekeyIKE(let offer):
-            successor = try acceptSuccessor(offer, payloads, step, &outcome)
+            try acceptSuccessor(offer, payloads, step, &outcome)
         case .deleteChildren(let spis):
-            for spi in spis { finishDelete(spi, step, &outcome) }
+            for spi in spis { end(spi, step, &outcome) }
         case .deleteIKE: close(step, &outcome)
         case .liveness: break
         }
         try runTasks(step, &outcome)
-        return successor
-    }
-
-    private func finishDelete(
-        _ spi: SPI, _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) {
-        guard let child = children.first(where: { $0.inbound == spi }) else { return }
-        startSuccessor(of: spi, &outcome)
-        linger(spi, step)
-        report(.childClosed, .info, "\(child.policy) \(child.inbound) closed", &outcome)
     }
 
     /// Sends the next request, when the window is free.
     func runTasks(_ step: borrowing Step, _ outcome: inout IKEOutcome) throws(CryptoError) {
         while requests.outstanding == nil, !requests.tasks.isEmpty, stage != .closed, keys != nil {
+            // Message IDs don't begin again (RFC 7296 §2.2).
+            guard requests.nextID != .max else { return close(step, &outcome) }
             try run(requests.tasks.removeFirst(), step, &outcome)
         }
     }
@@ -64,6 +56,11 @@ extension IKEAssociation {
             try requestChild(
                 policy, replacing: nil, group: policy.proposals[0].groups.first, step, &outcome)
         case .deleteChildren(let spis):
+            // Not those that the peer has deleted meanwhile.
+            let spis = spis.filter { spi in
+                !children.contains { $0.inbound == spi && $0.stage == .lingering }
+            }
+            guard !spis.isEmpty else { return }
             try request(
                 .informational, .deleteChildren(spis), [.delete(Delete(esp: spis))], step, &outcome)
         case .rekeyIKE:

@@ -74,11 +74,11 @@ extension IKEAssociation {
         let timers = timers(step.environment)
         requests.outstanding = Outstanding(
             messageID: id, exchange: exchange, datagrams: datagrams,
-            repeatAt: step.now &+ timers.retransmission,
-            patience: timers.retransmission * timers.retransmissionBase / 100)
+            repeatAt: step.after(timers.retransmission),
+            patience: timers.backoff(timers.retransmission))
         requests.nextID = id + 1
         times.sent = step.now
-        if case .liveness = exchange {} else { outcome.noteChange(of: localSPI) }
+        outcome.noteChange(of: localSPI)
         outcome.events.append(.send(datagrams, path))
     }
 
@@ -123,5 +123,14 @@ struct Step: ~Copyable {
     let now: UInt64
     /// Seconds since 1970, for certificates.
     let seconds: Int64
-    let environment: IKEEnvironment
+    /// Whose IKE SAs these are.
+    let endpoint: IKEEndpoint
+
+    var environment: IKEEnvironment { endpoint.environment }
+
+    /// `interval` from now; never, where that is beyond the clock's end.
+    borrowing func after(_ interval: UInt64) -> UInt64 {
+        let (sum, overflows) = now.addingReportingOverflow(interval)
+        return overflows ? .max : sum
+    }
 }

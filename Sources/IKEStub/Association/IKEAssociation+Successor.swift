@@ -24,27 +24,24 @@ extension IKEAssociation {
         try request(.createChildSA, .rekeyIKE(offer), payloads, step, &outcome)
     }
 
-    /// The answer: returns the successor, when there is one.
+    /// The answer.
     func acceptSuccessor(
         _ offer: SuccessorOffer, _ payloads: [Payload], _ step: borrowing Step,
         _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> IKEAssociation? {
-        let environment = step.environment
-        guard let policy = environment.configuration.connection(named: connection) else {
-            return nil
-        }
+    ) throws(CryptoError) {
+        let policies =
+            step.environment.configuration.connection(named: connection)?.proposals ?? []
         if let error = payloads.errorNotify {
-            if error.type == NotifyType.invalidKEPayload.rawValue,
+            if offer.collision == nil, error.type == NotifyType.invalidKEPayload.rawValue,
                 let group = KeyAgreementGroup(wished: error.data), group != offer.agreement.group,
-                policy.proposals.contains(where: { $0.groups.contains(group) })
+                policies.contains(where: { $0.groups.contains(group) })
             {
-                try requestSuccessor(group: group, step, &outcome)
-                return nil
+                return try requestSuccessor(group: group, step, &outcome)
             }
-            return try successorRefused(error, offer, step, &outcome)
+            return successorRefused(error, offer, step, &outcome)
         }
         guard let proposals = payloads.proposals,
-            let transforms = policy.proposals.accepted(proposals),
+            let transforms = policies.accepted(proposals),
             let suite = IKESuite(transforms), suite.group == offer.agreement.group,
             let spi = UInt64(octets: proposals[0].spi), spi != 0,
             let nonce = payloads.nonce, isNonce(nonce, for: suite.function),
@@ -52,60 +49,86 @@ extension IKEAssociation {
             let shared = try? offer.agreement.sharedSecret(exchange.data)
         else {
             report(.syntax, .warning, "the peer's answer to rekeying can't be used", &outcome)
-            postponeRekey(step)
-            return nil
+            return withoutSuccessor(offer, isBusy: false, step, &outcome)
         }
         let successor = try makeSuccessor(
             role: .initiator, initiatorSPI: offer.localSPI, responderSPI: spi, suite: suite,
             nonces: (offer.nonce, nonce), shared: shared, step)
-        return settleSuccessors(
+        settleSuccessors(
             successor, lowest: isLower(nonce, than: offer.nonce) ? nonce : offer.nonce, offer,
-            &outcome)
+            step, &outcome)
     }
 
     private func successorRefused(
         _ error: Notify, _ offer: SuccessorOffer, _ step: borrowing Step,
         _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> IKEAssociation? {
-        // With the peer's own successor at hand, ours is not missed (RFC 7296 §2.8.2).
-        if let collision = offer.collision {
-            inherit(collision.successor, &outcome)
-            return nil
-        }
-        if error.type != NotifyType.temporaryFailure.rawValue {
+    ) {
+        let isBusy = error.type == NotifyType.temporaryFailure.rawValue
+        if !isBusy, offer.collision == nil {
             report(
                 .peerError, .warning, "the peer refuses to rekey with \(error.name)", &outcome)
         }
-        postponeRekey(step)
-        return nil
+        withoutSuccessor(offer, isBusy: isBusy, step, &outcome)
     }
 
-    /// Which IKE SA inherits, after both ends may have made one (RFC 7296 §2.8.2). Returns the one
-    /// that we made.
+    /// Ours did not come to be. With the peer's own at hand it is not missed (RFC 7296 §2.8.2).
+    private func withoutSuccessor(
+        _ offer: SuccessorOffer, isBusy: Bool, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
+    ) {
+        guard offer.collision == nil else {
+            return inheritAfterCollision(offer, step, &outcome)
+        }
+        times.rekey = retryTime(isBusy: isBusy, step)
+    }
+
+    /// The peer's successor inherits; without it there is nothing that could.
+    func inheritAfterCollision(
+        _ offer: SuccessorOffer, _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) {
+        guard let successor = step.successor(offer) else { return close(step, &outcome) }
+        inherit(successor, step, &outcome)
+    }
+
+    /// The peer uses this IKE SA for CHILD SAs: it knows that this one inherits, though our own
+    /// rekeying has no answer yet (RFC 7296 §2.8.2).
+    func inheritFromPredecessor(_ step: borrowing Step, _ outcome: inout IKEOutcome) {
+        guard let spi = predecessor, let old = step.endpoint.associations[spi],
+            case .rekeyIKE(let offer) = old.requests.outstanding?.exchange,
+            offer.collision?.localSPI == localSPI
+        else { return }
+        old.inherit(self, step, &outcome)
+        outcome.touch(old)
+    }
+
+    /// Which IKE SA inherits, after both ends may have made one (RFC 7296 §2.8.2).
     private func settleSuccessors(
         _ own: IKEAssociation, lowest: [UInt8], _ offer: SuccessorOffer,
-        _ outcome: inout IKEOutcome
-    ) -> IKEAssociation {
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) {
+        step.endpoint.keep(own)
         if let collision = offer.collision, isLower(lowest, than: collision.lowestNonce) {
             // Ours is the one too many, and we delete it; the peer deletes this one.
             own.requests.add(.deleteIKE)
-            own.stage = .replaced
-            inherit(collision.successor, &outcome)
+            own.retire(step)
+            outcome.touch(own)
+            inheritAfterCollision(offer, step, &outcome)
         } else {
-            inherit(own, &outcome)
+            // The peer deletes its own.
+            step.successor(offer)?.retire(step)
+            inherit(own, step, &outcome)
             requests.add(.deleteIKE)
         }
-        return own
     }
 
-    /// The peer asks for a successor: returns it with the answer.
+    /// The peer asks for a successor: returns the answer.
     func answerSuccessor(
         _ payloads: [Payload], _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) throws(CryptoError) -> (answer: [Payload], successor: IKEAssociation?) {
+    ) throws(CryptoError) -> [Payload] {
         let environment = step.environment
         guard let policy = environment.configuration.connection(named: connection),
             canBeRekeyed
-        else { return ([.notify(.temporaryFailure)], nil) }
+        else { return [.notify(.temporaryFailure)] }
         let request: InitRequest
         switch InitRequest.read(payloads, policy.proposals) {
         case .success(let good): request = good
@@ -114,39 +137,41 @@ extension IKEAssociation {
                 .noProposal, .warning,
                 "the peer's wish to rekey is refused: \(payloads.proposals?.text ?? "")",
                 &outcome)
-            return ([error.refusal.notify], nil)
+            return [error.refusal.notify]
         }
         guard let spi = UInt64(octets: request.proposal.offered.spi), spi != 0 else {
-            return ([.notify(.invalidSyntax)], nil)
+            return [.notify(.invalidSyntax)]
         }
         let nonce = environment.random.octets(nonceBytes)
         let agreement = try KeyAgreement(request.suite.group, random: &environment.random)
         guard let shared = try? agreement.sharedSecret(request.publicValue) else {
-            return ([.notify(.invalidSyntax)], nil)
+            return [.notify(.invalidSyntax)]
         }
         let own = environment.resources.responderSPI(initiatorSPI: spi, &environment.random)
         let successor = try makeSuccessor(
             role: .responder, initiatorSPI: spi, responderSPI: own, suite: request.suite,
             nonces: (request.nonce, nonce), shared: shared, step)
         let proposal = request.proposal.answer(spi: own.octets)
+        step.endpoint.keep(successor)
+        outcome.noteChange(of: own)
         if case .rekeyIKE(let offer) = requests.outstanding?.exchange {
             let lowest = isLower(nonce, than: request.nonce) ? nonce : request.nonce
-            offer.collision = (successor, lowest)
+            offer.collision = SuccessorCollision(localSPI: own, lowestNonce: lowest)
+            successor.predecessor = localSPI
         } else {
-            inherit(successor, &outcome)
+            inherit(successor, step, &outcome)
         }
-        let answer: [Payload] = [
+        return [
             .securityAssociation([proposal]), .nonce(nonce),
             .keyExchange(group: request.suite.group.rawValue, data: agreement.publicValue),
         ]
-        return (answer, successor)
     }
 
     /// Not while CHILD SAs are being made (RFC 7296 §2.25.2), nor a second time.
     private var canBeRekeyed: Bool {
         guard stage == .established else { return false }
         return switch requests.outstanding?.exchange {
-        case .createChild, .deleteIKE: false
+        case .createChild, .deleteChildren, .deleteIKE: false
         case .rekeyIKE(let offer): offer.collision == nil
         default: true
         }
@@ -185,20 +210,25 @@ extension IKEAssociation {
     }
 
     /// The successor gets the CHILD SAs, and what is still to be done for them.
-    func inherit(_ successor: IKEAssociation, _ outcome: inout IKEOutcome) {
+    private func inherit(
+        _ successor: IKEAssociation, _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) {
         guard stage == .established else { return }
-        stage = .replaced
+        retire(step)
+        successor.predecessor = nil
         successor.children += children
         successor.virtualAddresses = virtualAddresses
         children = []
         virtualAddresses = []
-        for task in requests.tasks {
+        for task in requests.tasks + requests.postponed {
             switch task {
             case .rekeyChild, .createChild, .deleteChildren: successor.requests.add(task)
             case .rekeyIKE, .deleteIKE, .liveness: break
             }
         }
         requests.tasks = []
+        requests.postponed = []
+        outcome.touch(successor)
         outcome.noteChange(of: localSPI)
         outcome.noteChange(of: successor.localSPI)
         outcome.events.append(.established(localSPI: successor.localSPI))
@@ -208,8 +238,27 @@ extension IKEAssociation {
             &outcome)
     }
 
-    private func postponeRekey(_ step: borrowing Step) {
-        let patience = timers(step.environment).retransmission
-        times.rekey = step.now &+ patience &+ step.environment.random.uint64() % patience
+    /// Serves nothing any more but its own end, which does not wait for the peer for ever.
+    private func retire(_ step: borrowing Step) {
+        stage = .replaced
+        times.end = min(times.end, step.after(timers(step.environment).halfOpen))
+    }
+
+    /// When to try again what the peer refused: soon if it is only busy (RFC 7296 §2.25), else a
+    /// few times in the rest of the life.
+    func retryTime(isBusy: Bool, _ step: borrowing Step) -> UInt64 {
+        let timers = timers(step.environment)
+        let wait = max(isBusy ? timers.retransmission : timers.overtime / 4, 1)
+        return step.after(wait &+ step.environment.random.uint64() % wait)
+    }
+}
+
+extension Step {
+    /// The IKE SA that the peer's exchange made beside ours, while it lives.
+    borrowing func successor(_ offer: SuccessorOffer) -> IKEAssociation? {
+        guard let spi = offer.collision?.localSPI, let found = endpoint.associations[spi],
+            found.stage != .closed
+        else { return nil }
+        return found
     }
 }

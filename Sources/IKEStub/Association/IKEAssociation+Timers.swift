@@ -12,25 +12,27 @@ extension IKEAssociation {
         if let outstanding = requests.outstanding { next = min(next, outstanding.repeatAt) }
         guard stage == .established else { return next }
         next = min(next, times.rekey)
-        for child in children { next = min(next, child.rekey, child.end) }
+        for child in children {
+            next = min(next, child.end, child.stage == .active ? child.rekey : .max)
+        }
+        if !requests.postponed.isEmpty { next = min(next, times.retry) }
         let timers = timers(environment)
         if timers.liveness != 0, requests.outstanding == nil {
             next = min(next, times.heard &+ timers.liveness)
         }
-        if sendsKeepalives { next = min(next, times.sent &+ timers.keepalive) }
+        if sendsKeepalives(timers) { next = min(next, times.sent &+ timers.keepalive) }
         return next
     }
 
-    private var sendsKeepalives: Bool { traits.contains(.localNAT) && path.hasMarker }
+    private func sendsKeepalives(_ timers: IKETimers) -> Bool {
+        traits.contains(.localNAT) && path.hasMarker && timers.keepalive != 0
+    }
 
     /// Does what is due at `step.now`.
     func advance(_ step: borrowing Step, _ outcome: inout IKEOutcome) throws(CryptoError) {
         guard stage != .closed else { return }
         if step.now >= times.end {
-            report(
-                .closed, .warning,
-                stage == .established ? "its life is over without a successor" : "given up",
-                &outcome)
+            reportEnd(&outcome)
             return close(step, &outcome)
         }
         guard repeatRequest(step, &outcome) else { return }
@@ -40,6 +42,11 @@ extension IKEAssociation {
             requests.add(.rekeyIKE)
         }
         advanceChildren(step, &outcome)
+        if step.now >= times.retry {
+            times.retry = .max
+            for task in requests.postponed { requests.add(task) }
+            requests.postponed = []
+        }
         let timers = timers(step.environment)
         if timers.liveness != 0, requests.outstanding == nil, requests.tasks.isEmpty,
             step.now >= lastHeard(step.environment) &+ timers.liveness
@@ -47,9 +54,20 @@ extension IKEAssociation {
             requests.add(.liveness)
         }
         try runTasks(step, &outcome)
-        if sendsKeepalives, step.now >= times.sent &+ timers.keepalive {
+        if sendsKeepalives(timers), step.now >= times.sent &+ timers.keepalive {
             times.sent = step.now
             outcome.events.append(.keepalive(path))
+        }
+    }
+
+    private func reportEnd(_ outcome: inout IKEOutcome) {
+        switch stage {
+        case .established:
+            report(.closed, .warning, "its life is over without a successor", &outcome)
+        case .initSent, .authSent:
+            report(.setUpFailed, .warning, "the set-up was not completed in time", &outcome)
+        // A stranger that did not return, or an IKE SA that has a successor.
+        case .initAnswered, .replaced, .closed: break
         }
     }
 
@@ -76,8 +94,8 @@ extension IKEAssociation {
             return false
         }
         outstanding.repetitions += 1
-        outstanding.repeatAt = step.now &+ outstanding.patience
-        outstanding.patience = outstanding.patience * timers.retransmissionBase / 100
+        outstanding.repeatAt = step.after(outstanding.patience)
+        outstanding.patience = timers.backoff(outstanding.patience)
         requests.outstanding = outstanding
         times.sent = step.now
         outcome.events.append(.send(outstanding.datagrams, path))
@@ -90,6 +108,7 @@ extension IKEAssociation {
             if child.stage == .lingering {
                 if step.now >= child.end {
                     children.removeAll { $0.inbound == child.inbound }
+                    startSuccessor(of: child.inbound, &outcome)
                     drop(child, environment, &outcome)
                     outcome.noteChange(of: localSPI)
                 }
@@ -102,6 +121,7 @@ extension IKEAssociation {
                 setRekey(.max, of: child.inbound)
                 setEnd(.max, of: child.inbound)
                 requests.add(.deleteChildren([child.inbound]))
+                outcome.noteChange(of: localSPI)
             } else if step.now >= child.rekey {
                 setRekey(.max, of: child.inbound)
                 if child.stage == .active { requests.add(.rekeyChild(child.inbound)) }

@@ -68,12 +68,17 @@ public final class IKEAssociation {
     var ivCounter: UInt64 = 0
     /// The upper 16 bits of IVs: unique per owner of this IKE SA, as for ESP.
     var generation: UInt16
-    var reassembly = Reassembly()
+    /// Fragments of a request of the peer's. Those of requests and of responses arrive interleaved.
+    var requestParts = Reassembly()
+    /// Fragments of the response to ours.
+    var responseParts = Reassembly()
     var times: IKETimes
     /// The first exchange was ours, and so is a virtual address. Rekeying does not change it.
     var hasOwnVirtualAddress: Bool
     /// Where the first message came from or went to.
     let origin: IKEPath
+    /// Our SPI of the IKE SA that this one may inherit from, while both ends rekey it at once.
+    var predecessor: UInt64?
     /// When the endpoint will look at it again.
     var scheduled = UInt64.max
 
@@ -117,6 +122,8 @@ struct IKETimes: Hashable {
     var sent: UInt64
     var rekey = UInt64.max
     var end = UInt64.max
+    /// When postponed tasks are tried again.
+    var retry = UInt64.max
 
     init(now: UInt64) {
         created = now
@@ -146,7 +153,7 @@ struct Child: Hashable {
     var stage = Stage.active
     /// Made by a rekeying that the peer began: sends only after a sign that the peer is ready.
     var sends = true
-    /// Its predecessor, while that lives.
+    /// Its predecessor, which may be gone; nil for one that is superfluous too.
     var replaces: SPI?
     var rekey: UInt64
     var end: UInt64

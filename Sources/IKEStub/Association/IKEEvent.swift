@@ -59,7 +59,14 @@ public struct IKEOutcome {
     /// event is carried out, so that every successor gives the same answers.
     public internal(set) var changed: [UInt64] = []
 
+    /// IKE SAs beside the one that was called: they are to be put in their place.
+    var touched: [IKEAssociation] = []
+
     init() {}
+
+    mutating func touch(_ association: IKEAssociation) {
+        if !touched.contains(where: { $0 === association }) { touched.append(association) }
+    }
 
     mutating func report(_ report: IKEReport) { events.append(.report(report)) }
 

@@ -12,6 +12,16 @@ enum Exchange {
     case deleteChildren([SPI])
     case deleteIKE
     case liveness
+
+    /// What its messages are called.
+    var type: ExchangeType {
+        switch self {
+        case .ikeSAInit: .ikeSAInit
+        case .ikeAuth: .ikeAuth
+        case .createChild, .rekeyIKE: .createChildSA
+        case .deleteChildren, .deleteIKE, .liveness: .informational
+        }
+    }
 }
 
 /// A request that has no response yet.
@@ -25,6 +35,8 @@ struct Outstanding {
     var repeatAt: UInt64
     /// How long to wait after the next repetition.
     var patience: UInt64
+    /// An answer that can't be used was reported.
+    var isReported = false
 }
 
 /// What is to be asked when the window is free.
@@ -44,6 +56,8 @@ struct RequestWindow {
     var outstanding: Outstanding?
     /// In order; an equal task is not queued twice.
     var tasks: [PendingTask] = []
+    /// Tasks for which the peer has no time at present (TEMPORARY_FAILURE).
+    var postponed: [PendingTask] = []
 
     mutating func add(_ task: PendingTask) {
         if !tasks.contains(task) { tasks.append(task) }
@@ -56,4 +70,19 @@ struct ResponseWindow {
     var nextID: UInt32 = 0
     /// The response to the request before: sent again, the same octets, for the same request.
     var last: [[UInt8]] = []
+    /// The owner before may have answered liveness checks that the store does not know of.
+    var mayHaveMissed = false
+
+    /// How many checks may have been missed: of a day, at one in a second.
+    private static let missedMaximum: UInt32 = 86_400
+
+    /// True for the next request, or for one behind some that were missed. All that were missed
+    /// were empty, so that one of them that is replayed now does nothing.
+    func isNew(_ id: UInt32) -> Bool {
+        guard id != .max else { return false }
+        return id == nextID || (mayHaveMissed && id > nextID && id - nextID <= Self.missedMaximum)
+    }
+
+    /// True for the request that ``last`` answers.
+    func isAnswered(_ id: UInt32) -> Bool { id &+ 1 == nextID && !last.isEmpty }
 }

@@ -32,7 +32,11 @@ struct HalfOpenTable {
 
     /// Does nothing for an IKE SA that is not in the table.
     mutating func remove(_ association: IKEAssociation) {
-        guard localSPIs.removeValue(forKey: Self.origin(association)) != nil else { return }
+        let origin = Self.origin(association)
+        guard association.role == .responder, localSPIs[origin] == association.localSPI else {
+            return
+        }
+        localSPIs[origin] = nil
         let address = association.origin.remote
         let rest = (perAddress[address] ?? 1) - 1
         perAddress[address] = rest == 0 ? nil : rest

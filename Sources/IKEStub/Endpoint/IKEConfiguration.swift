@@ -84,6 +84,13 @@ public struct IKETimers: Hashable, Sendable {
 
     /// The values of the properties' own documentation.
     public init() {}
+
+    /// How long to wait after a wait: at most a day, whatever is configured.
+    func backoff(_ wait: UInt64) -> UInt64 {
+        let (product, overflows) = wait.multipliedReportingOverflow(by: retransmissionBase)
+        let day: UInt64 = 86_400 * 1_000_000_000
+        return overflows ? day : min(product / 100, day)
+    }
 }
 
 /// A CHILD SA that peers of a connection may have.

@@ -10,12 +10,12 @@ extension IKEEndpoint {
         _ datagram: UnsafeRawBufferPointer, path: IKEPath, now: UInt64, seconds: Int64
     ) -> IKEOutcome {
         var outcome = IKEOutcome()
-        let step = Step(now: now, seconds: seconds, environment: environment)
+        let step = Step(now: now, seconds: seconds, endpoint: self)
         let message: ParsedMessage
         do {
             message = try IKEMessage.read(datagram)
         } catch {
-            refuseUnreadable(error, datagram, path, &outcome)
+            refuseUnreadable(error, datagram, path, step, &outcome)
             return outcome
         }
         let header = message.header
@@ -28,7 +28,11 @@ extension IKEEndpoint {
             guard let association = associations[spi],
                 (association.role == .responder) == byInitiator
             else {
-                counters.count(.unknownSPI)
+                if let answer = farewells.answer(to: datagram, localSPI: spi, now: now) {
+                    outcome.events.append(.send(answer, path))
+                } else {
+                    counters.count(.unknownSPI)
+                }
                 return outcome
             }
             receive(message, datagram, association, path, step, &outcome)
@@ -40,11 +44,20 @@ extension IKEEndpoint {
     /// when it is a response.
     private func refuseUnreadable(
         _ fault: MessageFault, _ datagram: UnsafeRawBufferPointer, _ path: IKEPath,
-        _ outcome: inout IKEOutcome
+        _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) {
-        guard case .majorVersion = fault else { return counters.count(.malformed) }
-        counters.count(.version)
-        guard let notify = fault.notify, datagram.count >= IKEHeader.byteCount,
+        var isAnswered = false
+        switch fault {
+        case .majorVersion:
+            counters.count(.version)
+            isAnswered = true
+        case .unsupportedCriticalPayload, .malformed:
+            counters.count(.malformed)
+            let header = try? IKEHeader(reading: datagram)
+            if case .malformed = fault { break }
+            isAnswered = header?.exchangeType == .ikeSAInit && header?.responderSPI == 0
+        }
+        guard isAnswered, let notify = fault.notify, datagram.count >= IKEHeader.byteCount,
             datagram[19] & IKEHeader.Flags.response.rawValue == 0,
             let base = datagram.baseAddress
         else { return }
@@ -59,20 +72,38 @@ extension IKEEndpoint {
         _ association: IKEAssociation, _ path: IKEPath, _ step: borrowing Step,
         _ outcome: inout IKEOutcome
     ) {
-        var arrivals = Arrivals()
-        perform(association, &outcome) { outcome throws(CryptoError) in
-            arrivals = try association.receive(message, datagram, path, step, &outcome)
+        var drop: IKEDropReason?
+        let isStranger = association.stage == .initAnswered
+        perform(association, step, &outcome) { step, outcome throws(CryptoError) in
+            drop = try association.receive(message, datagram, path, step, &outcome)
         }
-        if let reason = arrivals.drop { counters.count(reason) }
-        if let successor = arrivals.successor { keep(successor) }
-        if let identity = arrivals.onlyContactOf {
-            for other in sorted(associations.values)
-            where other !== association && other.remoteIdentity?.isSame(as: identity) == true
-                && other.connection == association.connection
-            {
-                other.close(step, &outcome)
-                settle(other)
+        if let drop { counters.count(drop) }
+        if isStranger, association.stage != .established {
+            outcome.events.removeAll { event in
+                guard case .report(let report) = event else { return false }
+                return !reports.admits(report, now: step.now)
             }
+        }
+        // The request that ended it may come again, when our answer was lost (RFC 7296 §2.1).
+        if association.stage == .closed, !message.header.flags.contains(.response),
+            !association.responses.last.isEmpty, drop == nil
+        {
+            farewells.remember(
+                association.responses.last, to: datagram, localSPI: association.localSPI,
+                now: step.now)
+        }
+    }
+
+    /// The peer says that it has no other IKE SA with us (INITIAL_CONTACT, RFC 7296 §2.4).
+    func closeOthers(
+        than association: IKEAssociation, _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) {
+        guard let identity = association.remoteIdentity else { return }
+        for other in sorted(associations.values)
+        where other !== association && other.connection == association.connection
+            && other.remoteIdentity?.isSame(as: identity) == true
+        {
+            other.close(step, &outcome)
         }
     }
 
@@ -116,14 +147,14 @@ extension IKEEndpoint {
         _ refusal: InitRefusal, _ message: ParsedMessage, _ policies: [ProposalPolicy],
         _ path: IKEPath, now: UInt64, _ outcome: inout IKEOutcome
     ) {
-        if case .noProposal = refusal, reports.admits(path.remote, now: now) {
+        if case .noProposal = refusal {
             let own = policies.map(\.description).joined(separator: ", ")
-            outcome.report(
-                IKEReport(
-                    kind: .noProposal, level: .warning, connection: "", path: path,
-                    text: "no proposal fits: the peer's are "
-                        + "\(message.payloads.proposals?.text ?? ""); ours for its address are "
-                        + (own.isEmpty ? "none" : own)))
+            let report = IKEReport(
+                kind: .noProposal, level: .warning, connection: "", path: path,
+                text: "no proposal fits: the peer's are "
+                    + "\(message.payloads.proposals?.text ?? ""); ours for its address are "
+                    + (own.isEmpty ? "none" : own))
+            if reports.admits(report, now: now) { outcome.report(report) }
         }
         answer(message, [refusal.notify], path, &outcome)
     }
@@ -144,13 +175,17 @@ extension IKEEndpoint {
         _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) -> Bool {
         let limits = environment.configuration.limits
+        let ofAddress = halfOpen.count(of: path.remote)
         guard halfOpen.count < limits.halfOpen, associations.count < limits.associations,
-            halfOpen.count(of: path.remote) < limits.halfOpenPerAddress
+            ofAddress < limits.halfOpenPerAddress
         else {
             counters.count(.halfOpenLimit)
             return false
         }
-        guard halfOpen.count >= limits.cookiesAbove else { return true }
+        // A stranger that forges an address takes only a part of its places: the rest is for those
+        // who return a cookie.
+        guard halfOpen.count >= limits.cookiesAbove || 2 * ofAddress >= limits.halfOpenPerAddress
+        else { return true }
         cookies.renew(&environment.random, now: step.now)
         let spi = message.header.initiatorSPI
         do throws(CryptoError) {

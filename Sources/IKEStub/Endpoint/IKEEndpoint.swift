@@ -15,6 +15,7 @@ public final class IKEEndpoint {
     var halfOpen = HalfOpenTable()
     var cookies: CookieJar
     var reports = ReportGate()
+    var farewells = FarewellBook()
     /// What was not acted upon.
     public internal(set) var counters = IKECounters()
     private var due = Heap<Due>()
@@ -47,14 +48,14 @@ public final class IKEEndpoint {
     /// Does what is due.
     public func advance(to now: UInt64, seconds: Int64) -> IKEOutcome {
         var outcome = IKEOutcome()
-        let step = Step(now: now, seconds: seconds, environment: environment)
+        let step = Step(now: now, seconds: seconds, endpoint: self)
         while let next = due.min, next.time <= now {
             due.removeMin()
             guard let association = associations[next.localSPI],
                 association.scheduled == next.time
             else { continue }
             association.scheduled = .max
-            perform(association, &outcome) { outcome throws(CryptoError) in
+            perform(association, step, &outcome) { step, outcome throws(CryptoError) in
                 try association.advance(step, &outcome)
             }
         }
@@ -65,7 +66,9 @@ public final class IKEEndpoint {
     func settle(_ association: IKEAssociation) {
         if association.stage != .initAnswered { halfOpen.remove(association) }
         guard association.stage != .closed else {
-            associations[association.localSPI] = nil
+            if associations[association.localSPI] === association {
+                associations[association.localSPI] = nil
+            }
             return
         }
         let deadline = association.deadline(environment)
@@ -74,13 +77,18 @@ public final class IKEEndpoint {
         if deadline != .max { due.insert(Due(time: deadline, localSPI: association.localSPI)) }
     }
 
-    /// Runs a step of one IKE SA. Without memory for its cryptography nothing of it is done.
+    /// Runs a step of one IKE SA, and the tasks of others that it touched. Where OpenSSL has no
+    /// memory, the rest of the step is not done.
     func perform(
-        _ association: IKEAssociation, _ outcome: inout IKEOutcome,
-        _ body: (inout IKEOutcome) throws(CryptoError) -> Void
+        _ association: IKEAssociation, _ step: borrowing Step, _ outcome: inout IKEOutcome,
+        _ body: (borrowing Step, inout IKEOutcome) throws(CryptoError) -> Void
     ) {
         do throws(CryptoError) {
-            try body(&outcome)
+            try body(step, &outcome)
+            while let other = outcome.touched.popLast() {
+                try other.runTasks(step, &outcome)
+                settle(other)
+            }
         } catch {
             counters.count(.library)
         }
@@ -101,12 +109,16 @@ public final class IKEEndpoint {
         guard let policy = environment.configuration.connection(named: connection) else {
             return nil
         }
-        let step = Step(now: now, seconds: seconds, environment: environment)
+        let step = Step(now: now, seconds: seconds, endpoint: self)
         var outcome = IKEOutcome()
+        let isFirstContact = !associations.values.contains {
+            $0.connection == connection && $0.stage == .established
+        }
         let childPolicy = child.flatMap { name in policy.children.first { $0.name == name } }
         guard child == nil || childPolicy != nil,
             let association = try? IKEAssociation.begin(
-                policy, child: childPolicy, path: path, step, &outcome)
+                policy, child: childPolicy, path: path, isFirstContact: isFirstContact, step,
+                &outcome)
         else { return nil }
         keep(association)
         return (association.localSPI, outcome)
@@ -128,20 +140,29 @@ public final class IKEEndpoint {
         case probe
     }
 
-    /// Asks the peer; nil: there is no such IKE SA.
+    /// Asks the peer; nil: there is no such IKE SA or pair, or its time is over. Before it is
+    /// established it can only be deleted, and without a word to the peer.
     public func command(
         _ command: Command, localSPI: UInt64, now: UInt64, seconds: Int64
     ) -> IKEOutcome? {
         guard let association = associations[localSPI] else { return nil }
-        let step = Step(now: now, seconds: seconds, environment: environment)
+        let step = Step(now: now, seconds: seconds, endpoint: self)
         var outcome = IKEOutcome()
-        guard association.isEstablished else {
+        switch (association.stage, command) {
+        case (.established, .rekeyChild(let spi)), (.established, .deleteChild(let spi)):
+            let isThere = association.children.contains {
+                $0.inbound == spi && $0.stage != .lingering
+            }
+            guard isThere else { return nil }
+        case (.established, _): break
+        case (.initSent, .delete), (.initAnswered, .delete), (.authSent, .delete):
             association.close(step, &outcome)
             settle(association)
             return outcome
+        default: return nil
         }
         association.requests.add(command.task)
-        perform(association, &outcome) { outcome throws(CryptoError) in
+        perform(association, step, &outcome) { step, outcome throws(CryptoError) in
             try association.runTasks(step, &outcome)
         }
         return outcome

@@ -15,6 +15,10 @@ public protocol IKEResources {
     /// An SPI for what we receive in a tunnel of that IKE SA; nil: there is no room for another
     /// (NO_ADDITIONAL_SAS). In a cluster it has the identifier of the initiator's SPI.
     mutating func inboundSPI(initiatorSPI: UInt64, _ random: inout any RandomSource) -> SPI?
+    /// The SPI is in use by an IKE SA that came from another node.
+    mutating func claim(_ spi: SPI)
+    /// The peer of an IKE SA that came from another node has the address.
+    mutating func claim(_ address: IPAddress, for identity: Identity)
     /// The SPI was not used, or its pair is gone.
     mutating func release(_ spi: SPI)
     /// An address of the pool for the peer, the same one as before if it is free; nil: none left.
@@ -23,6 +27,14 @@ public protocol IKEResources {
     mutating func release(_ address: IPAddress)
     /// When the last good packet came in through the pair, in nanoseconds of the owner's clock.
     func lastReceived(_ spi: SPI) -> UInt64?
+}
+
+/// Where the cluster knows by itself what is taken, nothing need be claimed.
+extension IKEResources {
+    /// Does nothing.
+    public mutating func claim(_ spi: SPI) {}
+    /// Does nothing.
+    public mutating func claim(_ address: IPAddress, for identity: Identity) {}
 }
 
 /// Everything of the outside, in one place that all IKE SAs of an endpoint share.

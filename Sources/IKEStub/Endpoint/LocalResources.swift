@@ -14,6 +14,11 @@ public struct LocalResources: IKEResources {
     /// `capacity`: pairs of CHILD SAs that there is room for.
     public init(capacity: Int) { self.capacity = capacity }
 
+    /// SPIs in use, of pairs and of offers.
+    var spisTaken: Int { spis.count }
+    /// Addresses that peers have.
+    var addressesTaken: Int { holders.count }
+
     /// Random, not 0.
     public mutating func initiatorSPI(_ random: inout any RandomSource) -> UInt64 {
         nonZero(&random)
@@ -40,6 +45,14 @@ public struct LocalResources: IKEResources {
             let spi = SPI(UInt32(truncatingIfNeeded: random.uint64()))
             if !spi.isReserved, spis.insert(spi).inserted { return spi }
         }
+    }
+
+    /// The SPI is taken from now on.
+    public mutating func claim(_ spi: SPI) { spis.insert(spi) }
+
+    /// The address is taken from now on.
+    public mutating func claim(_ address: IPAddress, for identity: Identity) {
+        holders[address] = identity
     }
 
     /// Frees the SPI.

@@ -76,7 +76,7 @@ public struct IKEKeys: ~Copyable {
     public let responderAuthentication: SecretBytes
 
     /// Cuts the output of prf+ in the order of RFC 7296 §2.14.
-    fileprivate init(cutting stream: borrowing SecretBytes, _ lengths: KeyLengths, prfBytes: Int) {
+    init(cutting stream: borrowing SecretBytes, _ lengths: KeyLengths, prfBytes: Int) {
         var cutter = Cutter()
         derivation = cutter.next(prfBytes, of: stream)
         initiatorIntegrity = cutter.next(lengths.integrity, of: stream)

@@ -19,6 +19,15 @@ extension TrafficSelector {
     /// True when everything in `other` is in this one.
     func contains(_ other: TrafficSelector) -> Bool { intersection(other) == other }
 
+    /// All of IPv4 and all of IPv6.
+    static let all: [TrafficSelector] = [IPAddress(v4: 0), IPAddress(high: 0, low: 0)].map {
+        let (first, last) = $0.prefixRange(length: 0)
+        guard let selector = TrafficSelector(first: first, last: last) else {
+            preconditionFailure("a prefix is a range in order")
+        }
+        return selector
+    }
+
     /// A single address, any protocol and port.
     init(host address: IPAddress) {
         guard let selector = TrafficSelector(first: address, last: address) else {

@@ -57,6 +57,12 @@ public struct ChildSuite: Hashable, Sendable, CustomStringConvertible {
         group = transforms.group
     }
 
+    init(transform: Transform, usesESN: Bool, group: KeyAgreementGroup?) {
+        self.transform = transform
+        self.usesESN = usesESN
+        self.group = group
+    }
+
     /// As it would be configured.
     public var description: String {
         let words = [
