@@ -205,8 +205,9 @@ public final class LiveNode {
         for session in sessions.values {
             if session.isFinished {
                 sessions[session.descriptor.number] = nil
-            } else if session.hasUnsent {
-                poller.watch(session.descriptor, writes: true)
+            } else if session.hasUnsent != session.waitsForRoom {
+                session.waitsForRoom = session.hasUnsent
+                poller.watch(session.descriptor, writes: session.hasUnsent)
             }
         }
     }
