@@ -25,7 +25,7 @@ private struct Listed: Decodable {
     let pairs: [Pair]
 }
 
-@Suite(.serialized, .enabled(if: LiveLab.isPossible, LiveLab.absence), .timeLimit(.minutes(5)))
+@Suite(.serialized, .enabled(if: LiveLab.isPossible, LiveLab.absence), .timeLimit(.minutes(20)))
 struct LiveNodeTests {
     private static let gateway = """
         node:
