@@ -120,7 +120,10 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "GatewayIOTests",
-            dependencies: ["Crypto", "ESP", "GatewayIO", "IKEStub", "TestSupport", "Wire"],
+            dependencies: [
+                "Cluster", "Crypto", "ESP", "Gateway", "GatewayIO", "IKEStub", "TestSupport",
+                "Wire",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "IKEStubTests",

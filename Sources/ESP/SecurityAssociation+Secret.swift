@@ -1,4 +1,4 @@
-// The keys of an association for whoever must show them: who asked for the keys of a capture.
+// The keys of an association for whoever must show them: an operator who asked for them.
 
 internal import Crypto
 

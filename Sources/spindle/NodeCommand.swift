@@ -10,8 +10,8 @@ struct NodeCommand: ParsableCommand {
         abstract: "Run a live gateway: IKEv2 with real peers, ESP on real networks.",
         discussion: """
             Answers IKE on UDP 500 and 4500, takes and sends ESP in UDP and as an IP protocol of \
-            its own, and routes what the peers protect through a TUN device. Needs CAP_NET_ADMIN and \
-            CAP_NET_RAW, and CAP_NET_BIND_SERVICE for the ports. The log goes to standard error.
+            its own, and routes what the peers protect through a TUN device. Needs CAP_NET_ADMIN \
+            and CAP_NET_RAW, and CAP_NET_BIND_SERVICE for the ports. The log goes to standard error.
 
             SIGTERM and SIGINT end it: peers are told, or with --handover not. SIGHUP reads the \
             connections, keys and pools again; addresses, ports and devices stay as they were.

@@ -25,7 +25,7 @@ private struct Listed: Decodable {
     let pairs: [Pair]
 }
 
-@Suite(.serialized, .enabled(if: LiveLab.isPossible, LiveLab.absence), .timeLimit(.minutes(5)))
+@Suite(.serialized, .enabled(if: LiveLab.isPossible, LiveLab.absence), .timeLimit(.minutes(20)))
 struct LiveNodeTests {
     private static let gateway = """
         node:
@@ -85,6 +85,47 @@ struct LiveNodeTests {
                 local: [10.102.0.0/24, "fd02::/64"]
                 remote: [10.88.0.0/24, "fd88::/64"]
                 proposals: [aes128-sha256-x25519, aes256gcm16-x25519-esn]
+        """
+
+    private static let pooled = """
+        node:
+          addresses: [10.77.0.1]
+          control_socket: SOCKET
+        secrets: SECRETS
+        pools:
+          clients: {range: 10.99.0.1-10.99.0.200}
+          clients6: {range: "fd99::1-fd99::ff"}
+        connections:
+          clients:
+            local: {identity: gw.lab.example, auth: psk}
+            remote: {identity: other.lab.example, auth: psk}
+            proposals: [aes256gcm16-prfsha256-x25519]
+            pools: [clients, clients6]
+            children:
+              net:
+                local: [10.88.0.0/24, "fd88::/64"]
+                remote: dynamic
+                proposals: [aes256gcm16-x25519]
+        """
+
+    private static let roadWarrior = """
+        node:
+          addresses: [10.77.0.3]
+          control_socket: SOCKET
+        secrets: SECRETS
+        connections:
+          home:
+            local_address: 10.77.0.3
+            remote_address: 10.77.0.1
+            local: {identity: other.lab.example, auth: psk}
+            remote: {identity: gw.lab.example, auth: psk}
+            proposals: [aes256gcm16-prfsha256-x25519]
+            request_address: true
+            children:
+              net:
+                local: dynamic
+                remote: [0.0.0.0/0, "::/0"]
+                proposals: [aes256gcm16-x25519]
         """
 
     private func list(_ lab: LiveLab, _ name: String) throws -> [Listed] {
@@ -213,6 +254,30 @@ struct LiveNodeTests {
         }
         #expect(node.stop() == 0)
         try lab.waitUntil("the other end was told") { try list(lab, "other").isEmpty }
+    }
+
+    // What would fool us: an address that is agreed upon and never set, or never taken away.
+    @Test func roadWarriorsGetAddressesAndGiveThemBack() throws {
+        let lab = try LiveLab()
+        let node = try lab.startNode("gw", Self.pooled)
+        let other = try lab.startNode("other", Self.roadWarrior)
+        let up = try lab.ask("other", "initiate", "home")
+        try #require(up.code == 0, "\(up.testDescription) \(node.text)")
+        let addresses = ["ip", "-brief", "address", "show", "dev", "spindle0"]
+        let during = try lab.run(in: "other", addresses).text
+        #expect(during.contains("10.99.0.") && during.contains("fd99::"), "\(during)")
+        let words = during.split(separator: " ").map { String($0.prefix { $0 != "/" }) }
+        for prefix in ["10.99.0.", "fd99::"] {
+            let own = try #require(words.first { $0.hasPrefix(prefix) })
+            let host = prefix == "fd99::" ? "fd88::1" : "10.88.0.1"
+            #expect(try lab.ping(from: "other", own, host) == 5, "\(other.text)")
+            #expect(try lab.ping(from: "gw", host, own) == 5)
+        }
+        #expect(try lab.ask("other", "rekey", "home", "--ike").code == 0)
+        #expect(try lab.run(in: "other", addresses).text == during)
+        #expect(try lab.ask("other", "terminate", "home").code == 0)
+        let after = try lab.run(in: "other", addresses).text
+        #expect(!after.contains("10.99.0.") && !after.contains("fd99::"), "\(after)")
     }
 
     @Test func tsharkReadsATunnelWithTheKeys() throws {

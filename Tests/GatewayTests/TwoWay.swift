@@ -18,16 +18,21 @@ struct TwoWay {
     private let sending: AssociationHandle
     private let receiving: AssociationHandle
 
-    /// The numbers of two tunnels differ.
-    init(_ identifier: UInt16, _ number: UInt32) throws {
+    /// The numbers of two tunnels differ. `flow`: with the selectors of the tunnel of that number.
+    init(
+        _ identifier: UInt16, _ number: UInt32, flow: UInt32? = nil, inUDP: Bool = false
+    ) throws {
         spi = try tunnelSPI(identifier, number)
-        inbound = parameters(spi.value, .inbound, .gcm)
-        destination = 0x0A02_0000 + number
+        var inbound = parameters(spi.value, .inbound, .gcm)
+        if inUDP { inbound.udp = UDPPorts(source: 4500, destination: 4500) }
+        self.inbound = inbound
+        destination = 0x0A02_0000 + (flow ?? number)
         let address = IPAddress(v4: destination)
         var outbound = parameters(0x9000_0000 + number, .outbound, .gcm)
         outbound.selectors.destination = [
             try #require(TrafficSelector(first: address, last: address))
         ]
+        outbound.udp = inbound.udp
         self.outbound = outbound
         peer = try Station()
         sending = try peer.add(inbound.reversedDirection)
@@ -57,11 +62,11 @@ struct TwoWay {
 
 extension Node {
     /// Agrees upon a tunnel; returns why it was refused, if it was.
-    func add(_ tunnel: TwoWay) throws -> String? {
+    func add(_ tunnel: TwoWay, replacing old: SPI? = nil) throws -> String? {
         let already = news.count
         gateway.establish(
             inbound: try association(tunnel.inbound), outbound: try association(tunnel.outbound),
-            nowNanoseconds: clock)
+            replacing: old, nowNanoseconds: clock)
         settle()
         for case .refused(tunnel.spi, let reason) in news[already...] { return reason }
         return nil

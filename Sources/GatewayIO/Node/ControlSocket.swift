@@ -85,6 +85,8 @@ final class ControlSession {
     private var unsent: [UInt8] = []
     /// Everything was said.
     private(set) var isFinished = false
+    /// The loop waits for room in the socket.
+    var waitsForRoom = false
 
     init(_ descriptor: FileDescriptor) { self.descriptor = descriptor }
 

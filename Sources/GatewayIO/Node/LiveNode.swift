@@ -133,6 +133,14 @@ public final class LiveNode {
 
     /// Serves until a signal ends it, and all is said to the peers, or two seconds are over.
     public func run() {
+        if let manual = configuration.associations {
+            // After a restart their numbers, and with them the nonces of counter modes, would
+            // begin anew under the same keys (RFC 8221 §3).
+            log(
+                .warning,
+                "the associations of \(manual.name) are not served: a live node sends under keys "
+                    + "that IKE agreed upon only; make a connection for each peer")
+        }
         let text = configuration.addresses.map(\.description).joined(separator: ", ")
         log(.info, "serving \(text) through \(device.name)")
         while !isOver {
@@ -197,8 +205,9 @@ public final class LiveNode {
         for session in sessions.values {
             if session.isFinished {
                 sessions[session.descriptor.number] = nil
-            } else if session.hasUnsent {
-                poller.watch(session.descriptor, writes: true)
+            } else if session.hasUnsent != session.waitsForRoom {
+                session.waitsForRoom = session.hasUnsent
+                poller.watch(session.descriptor, writes: session.hasUnsent)
             }
         }
     }
