@@ -192,8 +192,7 @@ private struct Machine {
         take(ends[end].command(command, localSPI: spi, now: now, seconds: 1_790_000_000), end)
     }
 
-    /// All IKE SAs that are established go to a new owner; what is half-open is lost, with the pairs
-    /// of what is about to end.
+    /// All IKE SAs that were established go to a new owner; set-ups under way are lost.
     private mutating func move(_ end: Int) {
         let old = ends[end]
         generation += 1
