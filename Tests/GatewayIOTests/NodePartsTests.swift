@@ -14,6 +14,16 @@ import Wire
 @Suite struct NodePartsTests {
     // MARK: Routes
 
+    // A peer that asks for odd ranges would have the node call the kernel thousands of times.
+    @Test func oddRangesHaveOneRouteAroundThem() throws {
+        let odd = try (0..<8).map { index in
+            try TrafficSelector(parsing: "10.\(index).0.1-10.\(index).255.254")
+        }
+        let routes = RouteTable.prefixes(of: odd).map { "\($0.address)/\($0.length)" }
+        #expect(routes == ["10.0.0.0/13"])
+        #expect(RouteTable.prefixes(of: [odd[0]]).count == 30)
+    }
+
     // What would fool us: prefixes that overlap, or leave a gap, at ranges that are no prefix.
     @Test func selectorsBecomeTheFewestPrefixes() throws {
         var random = SeededGenerator()

@@ -13,7 +13,7 @@ final class RouteTable {
     static let number: UInt32 = 4500
     private static let rulePriority: UInt32 = 4500
 
-    private struct Prefix: Hashable {
+    struct Prefix: Hashable {
         let address: IPAddress
         let length: Int
     }
@@ -82,15 +82,44 @@ final class RouteTable {
         _ selectors: [TrafficSelector], _ body: (Prefix) -> Int32
     ) -> [String] {
         var refused: [String] = []
-        for selector in selectors {
-            for (address, length) in selector.prefixes {
-                let cause = body(Prefix(address: address, length: length))
-                if cause != 0 {
-                    refused.append("\(address)/\(length): " + String(cString: strerror(cause)))
-                }
+        for prefix in Self.prefixes(of: selectors) {
+            let cause = body(prefix)
+            if cause != 0 {
+                refused.append(
+                    "\(prefix.address)/\(prefix.length): " + String(cString: strerror(cause)))
             }
         }
         return refused
+    }
+
+    /// Routes of one pair: each takes a call to the kernel, between packets.
+    private static let routesMaximum = 64
+
+    /// What the selectors fall into; or, where a peer's odd ranges fall into too many prefixes, the
+    /// one prefix of each family around them. Which packets a pair carries its selectors say.
+    static func prefixes(of selectors: [TrafficSelector]) -> [Prefix] {
+        var exact: [Prefix] = []
+        for selector in selectors {
+            exact += selector.prefixes.map { Prefix(address: $0.0, length: $0.1) }
+            if exact.count > routesMaximum { return around(selectors) }
+        }
+        return exact
+    }
+
+    private static func around(_ selectors: [TrafficSelector]) -> [Prefix] {
+        [IPAddress.Family.v4, .v6].compactMap { family in
+            let ranges = selectors.filter { $0.first.family == family }
+            guard var first = ranges.first?.first, var last = ranges.first?.last else { return nil }
+            for range in ranges {
+                if IPAddress.isOrdered(range.first, first) { first = range.first }
+                if IPAddress.isOrdered(last, range.last) { last = range.last }
+            }
+            var length = first.bitWidth
+            while !IPAddress.isOrdered(last, first.prefixRange(length: length).last) {
+                length -= 1
+            }
+            return Prefix(address: first.prefixRange(length: length).first, length: length)
+        }
     }
 
     private func route(_ prefix: Prefix, isNew: Bool) -> NetlinkRequest {
