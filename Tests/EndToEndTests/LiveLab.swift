@@ -72,15 +72,23 @@ final class LiveLab {
         return node
     }
 
-    /// One key for all three.
+    /// One key for all.
     static let secrets = """
         preshared_keys:
-          - identities: ["gw.lab.example", "peer.lab.example", "other.lab.example"]
+          - identities: ["gw.lab.example", "*.lab.example"]
             secret: "a key for the tests of the live node"
         """
 
-    func startStrongSwan() throws -> Daemon {
+    /// Starts strongSwan with the connections of a swanctl.conf; without one, with those of
+    /// Live/lab.
+    func startStrongSwan(_ configuration: String? = nil) throws -> Daemon {
         let folder = scratch.path("strongswan")
+        if let configuration {
+            try FileManager.default.createDirectory(
+                atPath: folder, withIntermediateDirectories: true)
+            try configuration.write(
+                toFile: folder + "/swanctl.conf", atomically: true, encoding: .utf8)
+        }
         let daemon = try Daemon(
             Self.script, ["strongswan", prefix, folder], log: scratch.path("strongswan.log"))
         try waitUntil("strongSwan has its connection") {
