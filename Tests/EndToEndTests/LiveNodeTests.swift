@@ -19,6 +19,7 @@ struct Listed: Decodable {
     }
 
     let localSPI: String
+    let remote: String
     let role: String
     let isEstablished: Bool
     let remoteIdentity: String?
