@@ -3,6 +3,7 @@
 // What would fool us: SAs that are told and carry nothing (each pair's own counters must show its
 // ping, and no more); routes that stay when nobody is behind them.
 
+import Foundation
 import Testing
 
 extension LiveNodeTests {
@@ -13,7 +14,7 @@ extension LiveNodeTests {
           addresses: [10.77.0.1]
           control_socket: SOCKET
         secrets: SECRETS
-        limits: {half_open_per_address: 100}
+        limits: {half_open_per_address: 100, cookies_above: 0}
         connections:
           peers:
             local: {identity: gw.lab.example, auth: psk}
@@ -58,7 +59,7 @@ extension LiveNodeTests {
             """
     }
 
-    // They come together, so that the later ones have to return a cookie (RFC 7296 §2.6).
+    // Each has to return a cookie (RFC 7296 §2.6).
     @Test func manyPeersComeAtOnce() throws {
         let lab = try LiveLab()
         let node = try lab.startNode("gw", Self.responder)
@@ -78,6 +79,9 @@ extension LiveNodeTests {
             let came = try lab.ping(from: "peer", "10.101.1.\(number)", "10.88.0.1", count: 1)
             #expect(came == 1, "peer\(number): \(node.text.suffix(2000))")
         }
+        let told = try String(
+            contentsOfFile: lab.scratch.path("strongswan") + "/charon.log", encoding: .utf8)
+        #expect(told.components(separatedBy: "[ N(COOKIE) ]").count - 1 >= Self.many)
         let listed = try list(lab, "gw")
         #expect(listed.count == Self.many)
         #expect(
