@@ -46,6 +46,13 @@ final class LiveLab {
         try Program.run("/usr/sbin/ip", ["netns", "exec", "\(prefix)-\(name)"] + arguments)
     }
 
+    /// Starts a program in a namespace that runs beside the test.
+    func start(in name: String, _ arguments: [String], log: String) throws -> Daemon {
+        try Daemon(
+            "/usr/sbin/ip", ["netns", "exec", "\(prefix)-\(name)"] + arguments,
+            log: scratch.path(log))
+    }
+
     /// Asks the node of a namespace.
     func ask(_ name: String, _ arguments: String...) throws -> Outcome {
         try Program.spindle(arguments + ["--socket", scratch.path("\(name).control")])
@@ -64,23 +71,29 @@ final class LiveLab {
             .replacingOccurrences(of: "SOCKET", with: scratch.path("\(name).control"))
             .replacingOccurrences(of: "SECRETS", with: secrets)
         let file = try scratch.write(Data(text.utf8), as: "\(name).yaml")
-        let node = try Daemon(
-            "/usr/sbin/ip",
-            ["netns", "exec", "\(prefix)-\(name)", Program.path(of: "spindle"), "node"]
-                + ["--config", file], log: scratch.path("\(name).log"))
+        let node = try start(
+            in: name, [Program.path(of: "spindle"), "node", "--config", file], log: "\(name).log")
         try node.waitFor("serving")
         return node
     }
 
-    /// One key for all three.
+    /// One key for all.
     static let secrets = """
         preshared_keys:
-          - identities: ["gw.lab.example", "peer.lab.example", "other.lab.example"]
+          - identities: ["gw.lab.example", "*.lab.example"]
             secret: "a key for the tests of the live node"
         """
 
-    func startStrongSwan() throws -> Daemon {
+    /// Starts strongSwan with the connections of a swanctl.conf; without one, with those of
+    /// Live/lab.
+    func startStrongSwan(_ configuration: String? = nil) throws -> Daemon {
         let folder = scratch.path("strongswan")
+        if let configuration {
+            try FileManager.default.createDirectory(
+                atPath: folder, withIntermediateDirectories: true)
+            try configuration.write(
+                toFile: folder + "/swanctl.conf", atomically: true, encoding: .utf8)
+        }
         let daemon = try Daemon(
             Self.script, ["strongswan", prefix, folder], log: scratch.path("strongswan.log"))
         try waitUntil("strongSwan has its connection") {
@@ -168,6 +181,8 @@ final class Daemon {
 
     /// Ends it at once, as a crash does.
     func kill() { Glibc.kill(process.processIdentifier, SIGKILL) }
+
+    func signal(_ number: Int32) { Glibc.kill(process.processIdentifier, number) }
 
     var text: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
 

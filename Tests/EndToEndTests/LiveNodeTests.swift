@@ -8,7 +8,7 @@ import Foundation
 import Testing
 
 /// What `spindle list --json` tells.
-private struct Listed: Decodable {
+struct Listed: Decodable {
     struct Pair: Decodable {
         let inboundSPI: String
         let encapsulation: String
@@ -19,6 +19,7 @@ private struct Listed: Decodable {
     }
 
     let localSPI: String
+    let remote: String
     let role: String
     let isEstablished: Bool
     let remoteIdentity: String?
@@ -128,13 +129,13 @@ struct LiveNodeTests {
                 proposals: [aes256gcm16-x25519]
         """
 
-    private func list(_ lab: LiveLab, _ name: String) throws -> [Listed] {
+    func list(_ lab: LiveLab, _ name: String) throws -> [Listed] {
         let outcome = try lab.ask(name, "list", "--json")
         try #require(outcome.code == 0, "\(outcome.testDescription)")
         return try JSONDecoder().decode([Listed].self, from: outcome.output)
     }
 
-    private func current(_ lab: LiveLab, _ name: String) throws -> [Listed.Pair] {
+    func current(_ lab: LiveLab, _ name: String) throws -> [Listed.Pair] {
         try list(lab, name).flatMap(\.pairs).filter(\.isCurrent)
     }
 
