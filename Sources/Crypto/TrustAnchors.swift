@@ -50,10 +50,6 @@ public final class TrustAnchors {
 
     deinit { X509_STORE_free(store) }
 
-    /// What CERTREQ carries: the SHA-1 hashes of the authorities' keys, 20 octets each (RFC 7296
-    /// §3.7).
-    public var hashes: [UInt8] { authorities.flatMap(\.publicKeyHash) }
-
     /// Nil when a path leads from `leaf` to an authority and every certificate on it is valid at
     /// that time; the first thing that is wrong otherwise. `intermediates` are what the peer sent
     /// besides: they are used, not believed.

@@ -32,6 +32,7 @@ import Wire
             .notAllowed("an integrity algorithm beside a cipher that authenticates")
         ),
         ("aes256gcm16-prfsha256-x25519-esn", .notAllowed("esn")),
+        ("aes256gcm16-prfsha256-x25519-aes256gcm16", .repeated("aes256gcm16")),
         ("AES256gcm16-prfsha256-x25519", .unknownWord("AES256gcm16")),
         ("aes512gcm16-prfsha256-x25519", .unknownWord("aes512gcm16")),
     ])

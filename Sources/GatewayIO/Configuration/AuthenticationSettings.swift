@@ -70,6 +70,14 @@ enum AuthenticationSettings {
         guard let setting = fields.required("key"), let key = privateKey(setting, context),
             let chain, let leaf = chain.first
         else { return nil }
+        // They go into every IKE_AUTH, in at most 16 fragments where the peer is as strict as we.
+        guard chain.count <= 8, chain.reduce(0, { $0 + $1.der.count }) <= 16_384 else {
+            fields.refuse(
+                .outOfRange, "certificate",
+                "\(chain.count) certificates are too much to send: use at most 8 of 16384 octets "
+                    + "together, our own and the intermediate ones")
+            return nil
+        }
         if !leaf.allowsSignatures {
             fields.refuse(
                 .certificate, "certificate",

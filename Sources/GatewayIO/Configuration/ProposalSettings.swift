@@ -42,6 +42,13 @@ enum ProposalSettings {
             for weakness in policy.weaknesses { element.warn(.weak, weakness) }
             return policy
         }
+        if let policies, policies.count > ProposalPolicy.listMaximum {
+            setting.refuse(
+                .outOfRange,
+                "\(policies.count) proposals are too many: use at most "
+                    + "\(ProposalPolicy.listMaximum); one may name several algorithms of a kind")
+            return nil
+        }
         if let policies, use == .child, policies.allSatisfy({ $0.groups.isEmpty }) {
             setting.warn(
                 .weak,

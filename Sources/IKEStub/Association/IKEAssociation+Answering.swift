@@ -107,11 +107,7 @@ extension IKEAssociation {
         ]
         payloads += NATDetection.payloads(
             initiatorSPI: initiatorSPI, responderSPI: responderSPI, path, pretends: pretendsNAT)
-        if !anchors.isEmpty {
-            payloads.append(
-                .certificateRequest(
-                    encoding: CertificateEncoding.x509Signature, data: anchors.flatMap(\.hashes)))
-        }
+        if !anchors.isEmpty { payloads.append(.certificateRequest(anchors)) }
         if traits.contains(.fragments) { payloads.append(.notify(.fragmentationSupported)) }
         if !handshake.peerHashes.isEmpty {
             payloads.append(.notify(.signatureHashAlgorithms, SignatureHashes.all))

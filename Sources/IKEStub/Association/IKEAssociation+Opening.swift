@@ -169,9 +169,7 @@ extension IKEAssociation {
         }
         payloads += proof.certificates
         if case .certificate(let anchors) = connection.remoteAuthentication {
-            payloads.append(
-                .certificateRequest(
-                    encoding: CertificateEncoding.x509Signature, data: anchors.hashes))
+            payloads.append(.certificateRequest([anchors]))
         }
         if case .exactly(let identity) = connection.remoteIdentity {
             payloads.append(.responderIdentity(identity))

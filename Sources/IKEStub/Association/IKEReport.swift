@@ -11,7 +11,7 @@ public struct IKEReport: Sendable, CustomStringConvertible {
     /// The kinds, for counters.
     public enum Kind: String, CaseIterable, Sendable {
         case established, rekeyed, closed, childCreated, childRekeyed, childClosed
-        case noProposal, wrongGroup, authenticationFailed, identityUnknown, certificateRefused
+        case noProposal, wrongGroup, authenticationFailed, identityUnknown
         case selectorsUnacceptable, noRoom, addressFailure, peerError, peerSilent, pathChanged
         case setUpFailed, syntax, temporaryFailure
     }

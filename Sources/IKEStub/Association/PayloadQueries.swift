@@ -1,5 +1,6 @@
 // Finding payloads in a message; their order is free (RFC 7296 §2.5, §3.1).
 
+internal import Crypto
 internal import ESP
 internal import Wire
 
@@ -105,6 +106,21 @@ enum CertificateEncoding {
 }
 
 extension Payload {
+    /// Authorities named in one message: some kilobytes of hashes would help nobody, and a peer
+    /// whose authority is not among them still learns that it is asked (RFC 7296 §3.7).
+    private static let authoritiesMaximum = 64
+
+    /// CERTREQ for what these vouch for.
+    static func certificateRequest(_ anchors: [TrustAnchors]) -> Payload {
+        var hashes: [[UInt8]] = []
+        for authority in anchors.flatMap(\.authorities)
+        where hashes.count < authoritiesMaximum && !hashes.contains(authority.publicKeyHash) {
+            hashes.append(authority.publicKeyHash)
+        }
+        return .certificateRequest(
+            encoding: CertificateEncoding.x509Signature, data: hashes.flatMap { $0 })
+    }
+
     /// A notification about the IKE SA itself, or about the message it stands in.
     static func notify(_ type: NotifyType, _ data: [UInt8] = []) -> Payload {
         .notify(Notify(type, data: data))

@@ -9,6 +9,8 @@ public import ESP
 public enum ProposalTextFault: Error, Equatable, CustomStringConvertible {
     /// A word that names no algorithm we have.
     case unknownWord(String)
+    /// A word that stands twice.
+    case repeated(String)
     /// Ciphers that authenticate and ciphers that don't, in one proposal.
     case mixedCiphers
     /// Something that such a proposal must name: "a cipher", "a PRF", …
@@ -22,6 +24,7 @@ public enum ProposalTextFault: Error, Equatable, CustomStringConvertible {
         case .unknownWord(let word):
             "\"\(word)\" names no algorithm: write such as aes256gcm16-prfsha384-x25519 or "
                 + "aes128-sha256-modp2048"
+        case .repeated(let word): "\(word) stands twice"
         case .mixedCiphers:
             "ciphers with and without authentication of their own can't share a proposal: write two"
         case .missing(let what): "it names no \(what)"
@@ -32,6 +35,9 @@ public enum ProposalTextFault: Error, Equatable, CustomStringConvertible {
 
 /// Algorithms in order of preference, for IKE SAs or for CHILD SAs.
 public struct ProposalPolicy: Hashable, Sendable {
+    /// As many as a peer may offer, too: more than these in one list are not sent.
+    public static let listMaximum = [Proposal].proposalsMaximum
+
     /// What a proposal is for.
     public enum Use: Sendable { case ike, child }
 
@@ -53,7 +59,9 @@ public struct ProposalPolicy: Hashable, Sendable {
     /// algorithm; without `esn` or `noesn`, a CHILD proposal has no extended numbers.
     public init(_ text: String, for use: Use) throws(ProposalTextFault) {
         var words = Words()
+        var seen: Set<Substring> = []
         for word in text.split(separator: "-", omittingEmptySubsequences: false) {
+            guard seen.insert(word).inserted else { throw .repeated(String(word)) }
             try words.add(String(word))
         }
         self.use = use

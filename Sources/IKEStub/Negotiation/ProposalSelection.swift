@@ -78,7 +78,8 @@ extension ProposalPolicy {
         _ own: [ProposalTransform], _ theirs: [ProposalTransform]
     ) -> ProposalTransform? {
         for wanted in own {
-            let match = theirs.first { $0 == wanted || $0.isMeant(as: wanted) }
+            let cipher = [wanted].cipher
+            let match = theirs.first { $0 == wanted || cipher?.isMeant(by: $0) == true }
             if let match { return match }
         }
         return nil
@@ -92,7 +93,7 @@ extension ProposalPolicy {
 
 extension [Proposal] {
     /// More than these are not compared with ours: real peers have a few.
-    private static let proposalsMaximum = 32
+    static let proposalsMaximum = 32
     private static let transformsMaximum = 512
 
     /// False for an offer that only costs time.
@@ -103,14 +104,6 @@ extension [Proposal] {
 }
 
 extension ProposalTransform {
-    /// Peers may name the only key length that a cipher has (RFC 7296 §3.3.5).
-    fileprivate func isMeant(as wanted: ProposalTransform) -> Bool {
-        guard kind == .encryption, id == wanted.id, wanted.keyBits == nil, !unknownAttributes,
-            let cipher = [wanted].cipher
-        else { return false }
-        return keyBits == cipher.keyBits
-    }
-
     /// NONE exists for integrity and key agreement, and "no extended numbers" is alike.
     fileprivate var isNone: Bool {
         switch kind {

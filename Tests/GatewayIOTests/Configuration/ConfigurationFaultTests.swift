@@ -57,6 +57,11 @@ private let mistakes: [Mistake] = [
         "{local: [10.1.0.0/16]", "{replay_window: 16, local: [10.1.0.0/16]",
         "9:28 connections.office.children.net.replay_window outOfRange", "32 to 4096"),
     Mistake(
+        "{local: [10.1.0.0/16]",
+        "{proposals: [aes256" + String(repeating: "-sha256, aes256", count: 32)
+            + "-sha256], local: [10.1.0.0/16]",
+        "9:24 connections.office.children.net.proposals outOfRange", "at most 32"),
+    Mistake(
         "{local: [10.1.0.0/16]", "{proposals: aes257gcm16, local: [10.1.0.0/16]",
         "9:24 connections.office.children.net.proposals proposal", "aes257gcm16"),
     Mistake(
