@@ -51,11 +51,14 @@ let package = Package(
             name: "CryptoCardSim", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
         .target(name: "Cluster", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
         .target(
-            name: "Gateway", dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Wire"],
+            name: "Gateway",
+            dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "IKEStub", "Wire"],
             swiftSettings: strict),
         .target(
             name: "SimKit",
-            dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "Wire"],
+            dependencies: [
+                "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire",
+            ],
             swiftSettings: strict),
 
         // Edge and proof.
@@ -107,12 +110,14 @@ let package = Package(
             name: "GatewayTests",
             dependencies: [
                 "Cluster", "CMallocCounter", "Crypto", "CryptoCardSim", "ESP", "Gateway",
-                "TestSupport", "Wire",
+                "IKEStub", "TestSupport", "Wire",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "SimKitTests",
-            dependencies: ["Cluster", "Crypto", "ESP", "Gateway", "SimKit", "TestSupport", "Wire"],
+            dependencies: [
+                "Cluster", "Crypto", "ESP", "Gateway", "IKEStub", "SimKit", "TestSupport", "Wire",
+            ],
             swiftSettings: strict),
         // Runs the built program; `Judges` are python programs that share no code with it.
         .testTarget(
