@@ -45,6 +45,7 @@ extension IKEAssociation {
                 inbound: agreement.inbound, outbound: agreement.outbound,
                 policy: agreement.policy.name, suite: agreement.suite, mode: agreement.mode,
                 local: agreement.local, remote: agreement.remote,
+                hasReplayWindow: inbound.parameters.replayWindow != 0,
                 stage: agreement.isSuperfluous ? .replaced : .active, sends: sends,
                 replaces: agreement.isSuperfluous ? nil : agreement.replaces,
                 rekey: agreement.isSuperfluous ? .max : rekey, end: end))

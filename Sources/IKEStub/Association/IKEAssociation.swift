@@ -121,6 +121,8 @@ struct IKETimes: Hashable {
     var end = UInt64.max
     /// When postponed tasks are tried again.
     var retry = UInt64.max
+    /// When packets may move it again; the next owner begins anew.
+    var moveAgain: UInt64 = 0
 
     init(now: UInt64) {
         created = now
@@ -147,6 +149,8 @@ struct Child: Hashable {
     let mode: Mode
     let local: [TrafficSelector]
     let remote: [TrafficSelector]
+    /// Packets that come again are refused.
+    let hasReplayWindow: Bool
     var stage = Stage.active
     /// Made by a rekeying that the peer began: sends only after a sign that the peer is ready.
     var sends = true

@@ -182,6 +182,22 @@ public final class IKEEndpoint {
         associations[localSPI]?.beginSending(through: spi, &outcome)
         return outcome
     }
+
+    /// An authentic packet came in UDP through a pair, from that address and port (RFC 7296
+    /// §2.23): the IKE SA and its pairs follow the peer there where they would follow a message,
+    /// at most once in a second. Nothing happens where the peer was known to be there.
+    ///
+    /// To be called when the source differs from where the pair sends to, and only for a packet
+    /// whose number is the highest yet: packets overtake one another. It says what
+    /// ``noteReceived(_:localSPI:)`` says too.
+    public func noteReceived(
+        _ spi: SPI, localSPI: UInt64, from remote: IPAddress, port: UInt16, now: UInt64
+    ) -> IKEOutcome {
+        var outcome = noteReceived(spi, localSPI: localSPI)
+        guard let association = associations[localSPI] else { return outcome }
+        association.followPacket(of: spi, remote, port, now: now, &outcome)
+        return outcome
+    }
 }
 
 extension IKEEndpoint.Command {
