@@ -98,6 +98,7 @@ extension IKEAssociation {
             isInbound
             ? AssociationSelectors(source: agreement.remote, destination: agreement.local)
             : AssociationSelectors(source: agreement.local, destination: agreement.remote)
+        parameters.lifetimes = agreement.suite.packetLimits(direction)
         parameters.createdNanoseconds = step.now
         let keyBytes = transform.keyBytes
         do {

@@ -156,6 +156,8 @@ struct Child: Hashable {
     var sends = true
     /// Its predecessor, which may be gone; nil for one that is superfluous too.
     var replaces: SPI?
+    /// So many packets went through it that it is to be rekeyed, whatever its time.
+    var isNearlyUsed = false
     var rekey: UInt64
     var end: UInt64
 }

@@ -183,6 +183,21 @@ public final class IKEEndpoint {
         return outcome
     }
 
+    /// So many packets went through a pair that it is to be rekeyed (ESP's soft lifetime). The
+    /// first such call begins that, or waits for what is under way; further ones do nothing.
+    public func noteSoftLifetime(
+        _ spi: SPI, localSPI: UInt64, now: UInt64, seconds: Int64
+    ) -> IKEOutcome {
+        var outcome = IKEOutcome()
+        guard let association = associations[localSPI] else { return outcome }
+        let step = Step(now: now, seconds: seconds, endpoint: self)
+        association.noteSoftLifetime(of: spi, now: now, &outcome)
+        perform(association, step, &outcome) { step, outcome throws(CryptoError) in
+            try association.advance(step, &outcome)
+        }
+        return outcome
+    }
+
     /// An authentic packet came in UDP through a pair, from that address and port (RFC 7296
     /// §2.23): the IKE SA and its pairs follow the peer there where they would follow a message,
     /// at most once in a second. Nothing happens where the peer was known to be there.
