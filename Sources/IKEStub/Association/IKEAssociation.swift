@@ -73,6 +73,8 @@ public final class IKEAssociation {
     var origin: IKEPath
     /// Our SPI of the IKE SA that this one may inherit from, while both ends rekey it at once.
     var predecessor: UInt64?
+    /// Where the endpoint finds it by its peer.
+    var place: PeerIndex.Place?
     /// When the endpoint will look at it again.
     var scheduled = UInt64.max
 

@@ -24,6 +24,8 @@ public enum IKEDropReason: String, CaseIterable, Sendable {
     case cookieWrong
     /// A set-up for which no connection or no proposal is configured.
     case refused
+    /// A set-up, or the rekeying of an IKE SA, of a peer that has as many as its identity may have.
+    case identityLimit
     /// OpenSSL had no memory, or lacks an algorithm.
     case library
 }

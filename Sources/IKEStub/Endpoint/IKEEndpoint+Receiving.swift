@@ -96,18 +96,6 @@ extension IKEEndpoint {
         }
     }
 
-    /// The peer says that it has no other IKE SA with us (INITIAL_CONTACT, RFC 7296 §2.4).
-    func closeOthers(
-        than association: IKEAssociation, _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) {
-        guard let identity = association.remoteIdentity else { return }
-        let others = associations.values.filter { other in
-            other !== association && other.connection == association.connection
-                && other.remoteIdentity?.isSame(as: identity) == true
-        }
-        for other in sorted(others) { other.close(step, &outcome) }
-    }
-
     /// In an order that does not change from run to run.
     func sorted(_ some: some Sequence<IKEAssociation>) -> [IKEAssociation] {
         some.sorted { ($0.times.created, $0.localSPI) < ($1.times.created, $1.localSPI) }

@@ -13,6 +13,7 @@ public final class IKEEndpoint {
     let environment: IKEEnvironment
     var associations: [UInt64: IKEAssociation] = [:]
     var halfOpen = HalfOpenTable()
+    var peers = PeerIndex()
     var cookies: CookieJar
     var reports = ReportGate()
     var farewells = FarewellBook()
@@ -65,6 +66,9 @@ public final class IKEEndpoint {
     /// Puts an IKE SA that was touched in its place: in the heap, or out of the tables.
     func settle(_ association: IKEAssociation) {
         if association.stage != .initAnswered { halfOpen.remove(association) }
+        peers.place(association) {
+            environment.configuration.connection(named: association.connection)?.remoteIdentity
+        }
         guard association.stage != .closed else {
             if associations[association.localSPI] === association {
                 associations[association.localSPI] = nil
@@ -120,15 +124,6 @@ public final class IKEEndpoint {
         else { return nil }
         keep(association)
         return (association.localSPI, outcome)
-    }
-
-    /// True when an IKE SA exists, or is being set up, between the same two ends: INITIAL_CONTACT
-    /// would have the peer delete it (RFC 7296 §2.4).
-    private func knowsPeer(of policy: Connection) -> Bool {
-        associations.values.contains { other in
-            other.localIdentity?.isSame(as: policy.localIdentity) == true
-                && (other.remoteIdentity.map { policy.remoteIdentity.matches($0) } ?? true)
-        }
     }
 
     /// What can be asked of an established IKE SA.
