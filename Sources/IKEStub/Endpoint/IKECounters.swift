@@ -16,8 +16,10 @@ public enum IKEDropReason: String, CaseIterable, Sendable {
     case unexpected
     /// A fragment that does not fit, or of a message that is too long.
     case fragment
-    /// Too many set-ups are half-open, from that address or in all.
+    /// Too many set-ups of that address are half-open, or there are too many IKE SAs.
     case halfOpenLimit
+    /// A half-open set-up gave its place to a new one.
+    case halfOpenDisplaced
     /// The peer was asked to come back with a cookie.
     case cookieAsked
     /// A cookie that we did not give, or long ago.
