@@ -34,41 +34,6 @@ struct OffloadHeader: Equatable {
     static let complete = OffloadHeader(
         row: .none, segmentBytes: 0, headerBytes: 0, checksumStart: nil, checksumOffset: 0)
 
-    private init(
-        row: Row, segmentBytes: Int, headerBytes: Int, checksumStart: Int?, checksumOffset: Int
-    ) {
-        self.row = row
-        self.segmentBytes = segmentBytes
-        self.headerBytes = headerBytes
-        self.checksumStart = checksumStart
-        self.checksumOffset = checksumOffset
-    }
-
-    /// A row of TCP segments of one flow.
-    init(tcp row: Row, segmentBytes: Int, ipHeaderBytes: Int, headerBytes: Int) {
-        self.init(
-            row: row, segmentBytes: segmentBytes, headerBytes: headerBytes,
-            checksumStart: ipHeaderBytes, checksumOffset: TCPSegment.checksumOffset)
-    }
-
-    /// Reads 10 octets. Nil: a row of a kind that nobody asked for.
-    init?(at base: UnsafeRawPointer) {
-        let header = base.loadUnaligned(as: virtio_net_hdr.self)
-        let kind = Int32(header.gso_type) & ~VIRTIO_NET_HDR_GSO_ECN
-        switch kind {
-        case VIRTIO_NET_HDR_GSO_NONE: row = .none
-        case VIRTIO_NET_HDR_GSO_TCPV4: row = .tcpV4
-        case VIRTIO_NET_HDR_GSO_TCPV6: row = .tcpV6
-        case Int32(CLINUX_GSO_UDP): row = .udp
-        default: return nil
-        }
-        segmentBytes = Int(header.gso_size)
-        headerBytes = Int(header.hdr_len)
-        let isPartial = Int32(header.flags) & VIRTIO_NET_HDR_F_NEEDS_CSUM != 0
-        checksumStart = isPartial ? Int(header.csum_start) : nil
-        checksumOffset = Int(header.csum_offset)
-    }
-
     /// Writes 10 octets.
     func write(_ base: UnsafeMutableRawPointer) {
         var header = virtio_net_hdr()
@@ -95,9 +60,30 @@ struct OffloadHeader: Equatable {
         let place = checksumStart + checksumOffset
         guard let base = packet.baseAddress, place + 2 <= packet.count else { return false }
         let sum = checksumSum(base + checksumStart, count: packet.count - checksumStart)
-        // 0 means "none" in UDP (RFC 768), and 0xFFFF is the same number.
         let checksum = checksumFold(sum)
-        store16(checksum == 0 ? 0xFFFF : checksum, base, place)
+        // 0 means "none" in UDP (RFC 768), and 0xFFFF is the same number.
+        let isZero = checksum == 0 && checksumOffset == PacketCutter.udpChecksumOffset
+        store16(isZero ? 0xFFFF : checksum, base, place)
         return true
+    }
+}
+
+extension OffloadHeader {
+    /// Reads 10 octets. Nil: a row of a kind that nobody asked for.
+    init?(at base: UnsafeRawPointer) {
+        let header = base.loadUnaligned(as: virtio_net_hdr.self)
+        let kind = Int32(header.gso_type) & ~VIRTIO_NET_HDR_GSO_ECN
+        switch kind {
+        case VIRTIO_NET_HDR_GSO_NONE: row = .none
+        case VIRTIO_NET_HDR_GSO_TCPV4: row = .tcpV4
+        case VIRTIO_NET_HDR_GSO_TCPV6: row = .tcpV6
+        case Int32(CLINUX_GSO_UDP): row = .udp
+        default: return nil
+        }
+        segmentBytes = Int(header.gso_size)
+        headerBytes = Int(header.hdr_len)
+        let isPartial = Int32(header.flags) & VIRTIO_NET_HDR_F_NEEDS_CSUM != 0
+        checksumStart = isPartial ? Int(header.csum_start) : nil
+        checksumOffset = Int(header.csum_offset)
     }
 }

@@ -4,6 +4,8 @@ internal import Wire
 
 /// Cuts one row, piece by piece.
 struct PacketCutter {
+    /// From the beginning of UDP's header.
+    static let udpChecksumOffset = 6
     private static let udpHeaderBytes = 8
 
     private let row: UnsafeRawBufferPointer
@@ -47,7 +49,7 @@ struct PacketCutter {
         guard headerBytes >= transport + transportBytes, headerBytes < row.count else { return nil }
         offset = headerBytes
         // The kernel summed the pseudo header with the length of the whole row (RFC 9293 §3.1).
-        let place = transport + (isTCP ? TCPSegment.checksumOffset : 6)
+        let place = transport + (isTCP ? TCPSegment.checksumOffset : Self.udpChecksumOffset)
         let length = UInt16(truncatingIfNeeded: row.count - transport)
         pseudoSum = UInt64(load16(base, place)) + UInt64(~length)
     }
@@ -100,11 +102,12 @@ struct PacketCutter {
     }
 
     private func writeChecksum(_ room: UnsafeMutableRawPointer, _ total: Int) {
-        let place = transport + (isTCP ? TCPSegment.checksumOffset : 6)
+        let place = transport + (isTCP ? TCPSegment.checksumOffset : Self.udpChecksumOffset)
         store16(0, room, place)
         let length = total - transport
         let sum = checksumSum(room + transport, count: length, from: pseudoSum + UInt64(length))
         let checksum = checksumFold(sum)
-        store16(checksum == 0 ? 0xFFFF : checksum, room, place)
+        // 0 means "none" in UDP (RFC 768), and 0xFFFF is the same number.
+        store16(checksum == 0 && !isTCP ? 0xFFFF : checksum, room, place)
     }
 }

@@ -5,8 +5,8 @@ internal import ESP
 internal import Gateway
 internal import Wire
 
-/// Slots in which packets arrive, as many pieces that are cut out of them, and the batch that is put
-/// together of both. One owner, one thread.
+/// Slots in which packets arrive, as many for pieces that are cut out of them, and the batch that
+/// is put together of both. One owner, one thread.
 final class PacketRoom {
     static let slots = Gateway.batchMaximum
     /// In front of a packet; a multiple of a cache line.

@@ -169,7 +169,8 @@ struct SegmentTrain {
         let sum = first.pseudoSum(octets - first.transport)
         store16(~checksumFold(sum), base, first.transport + TCPSegment.checksumOffset)
         return OffloadHeader(
-            tcp: first.isV4 ? .tcpV4 : .tcpV6, segmentBytes: first.payloadBytes,
-            ipHeaderBytes: first.transport, headerBytes: first.headerBytes)
+            row: first.isV4 ? .tcpV4 : .tcpV6, segmentBytes: first.payloadBytes,
+            headerBytes: first.headerBytes, checksumStart: first.transport,
+            checksumOffset: TCPSegment.checksumOffset)
     }
 }
