@@ -14,6 +14,8 @@ extension NodeConfiguration {
             "  passes inner packets through the TUN device \(tunnelDevice), MTU \(tunnelMTU), "
                 + (setsRoutes ? "and routes peers' networks there" : "without setting routes"),
             "  takes commands at \(printable(path: controlSocket))",
+            "  keeps what must outlive it in "
+                + (stateDirectory.map { printable(path: $0) } ?? "memory only: a stop ends all"),
             "  holds \(cardCapacity) pairs of CHILD SAs at most, and \(ike.limits.associations) "
                 + "IKE SAs, each with \(ike.limits.childrenPerAssociation) pairs at most",
             "  asks for cookies above \(ike.limits.cookiesAbove) half-open set-ups; takes "

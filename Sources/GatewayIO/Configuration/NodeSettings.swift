@@ -8,6 +8,7 @@ internal import Wire
 enum NodeSettings {
     private static let known = [
         "addresses", "ike_port", "encapsulation_port", "tunnel", "control_socket", "card_capacity",
+        "state",
     ]
     /// The longest name of a device, and of a socket, that Linux takes.
     private static let deviceBytes = 15
@@ -16,7 +17,7 @@ enum NodeSettings {
     private static let cardMaximum = 1 << 19
 
     /// The node without what it knows about peers; nil when it has no addresses.
-    static func read(_ root: Settings) -> NodeConfiguration? {
+    static func read(_ root: Settings, _ files: ConfigurationFiles) -> NodeConfiguration? {
         guard let fields = root.required("node")?.settings(known) else { return nil }
         let addresses = fields.required("addresses")?.list { $0.address() }
         if let addresses, Set(addresses).count < addresses.count {
@@ -44,6 +45,9 @@ enum NodeSettings {
                 fields.refuse(
                     .file, "control_socket", "\(quoted(path)) is relative: write the whole path")
             }
+        }
+        if let path = fields["state"]?.name(bytesMaximum: 4096) {
+            node.stateDirectory = files.resolve(path)
         }
         if let capacity = fields["card_capacity"]?.number(in: 1...cardMaximum) {
             node.cardCapacity = capacity

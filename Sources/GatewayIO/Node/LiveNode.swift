@@ -2,6 +2,7 @@
 // and the IKE endpoint between them, and one loop that lets each have its turn.
 
 internal import CLinux
+internal import Cluster
 internal import Crypto
 internal import ESP
 internal import Gateway
@@ -77,14 +78,25 @@ public final class LiveNode {
         } catch {
             throw .library("\(error)")
         }
+        var store = CoordinationStore()
+        var journal: StateJournal?
+        var manual: ManualTunnels?
+        if let path = configuration.stateDirectory {
+            (journal, manual) = try Self.openState(path, configuration, &store, &random)
+        } else if let file = configuration.associations {
+            throw .needsState(
+                "\(file.name): sequence numbers of manually keyed associations must go on after a "
+                    + "restart")
+        }
         member = try SoleMember(
-            capacity: configuration.cardCapacity, library: library, random: &random)
+            capacity: configuration.cardCapacity, journal: journal, store: store, library: library,
+            random: &random, now: Self.worldNanoseconds())
         clockBase = Self.monotonic() &- member.founded
         resources = NodeResources(
             member.gateway.distribution, capacity: configuration.cardCapacity)
         environment = IKEEnvironment(
             library: library, configuration: configuration.ike, random: random,
-            resources: resources, generation: 1)
+            resources: resources, generation: member.generation)
         endpoint = IKEEndpoint(environment, now: member.founded)
         control = try ControlListener(path: configuration.controlSocket)
         datagramSockets = try Self.openDatagramSockets(configuration)
@@ -99,6 +111,25 @@ public final class LiveNode {
         poller.watch(device.descriptor)
         poller.watch(control.descriptor)
         poller.watch(signals.descriptor)
+        if let manual { begin(manual) }
+    }
+
+    /// What outlives the process, as it was left, without what the configuration has no more.
+    private static func openState(
+        _ path: String, _ configuration: NodeConfiguration, _ store: inout CoordinationStore,
+        _ random: inout some RandomSource
+    ) throws(NodeError) -> (StateJournal, ManualTunnels) {
+        let journal: StateJournal
+        do throws(StateError) {
+            journal = try StateJournal(path: path, random: &random)
+            store = try journal.takeStore()
+        } catch {
+            throw .state(error)
+        }
+        var manual = try ManualTunnels(
+            configuration.associations, addresses: configuration.addresses, journal)
+        try manual.reconcile(&store, file: configuration.associations?.name ?? "")
+        return (journal, manual)
     }
 
     private static func openDatagramSockets(
@@ -133,14 +164,6 @@ public final class LiveNode {
 
     /// Serves until a signal ends it, and all is said to the peers, or two seconds are over.
     public func run() {
-        if let manual = configuration.associations {
-            // After a restart their numbers, and with them the nonces of counter modes, would
-            // begin anew under the same keys (RFC 8221 §3).
-            log(
-                .warning,
-                "the associations of \(manual.name) are not served: a live node sends under keys "
-                    + "that IKE agreed upon only; make a connection for each peer")
-        }
         let text = configuration.addresses.map(\.description).joined(separator: ", ")
         log(.info, "serving \(text) through \(device.name)")
         while !isOver {
@@ -149,6 +172,7 @@ public final class LiveNode {
             for number in ready { serve(number) }
             flush()
         }
+        leave()
         routes?.removeAll()
         log(.info, "stopped")
     }
@@ -174,6 +198,7 @@ public final class LiveNode {
             member.gateway.tick(nowNanoseconds: now)
             member.carry(now)
             for event in member.takeNews() { log(.warning, "\(event)") }
+            for fault in member.takeFaults() { log(.warning, "\(fault)") }
         }
         if let deadline = endpoint.deadline, deadline <= now {
             perform(endpoint.advance(to: now, seconds: seconds))

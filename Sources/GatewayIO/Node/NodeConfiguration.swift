@@ -21,7 +21,10 @@ public struct NodeConfiguration {
     public var controlSocket = "/run/spindle/control"
     /// Pairs of CHILD SAs that the card holds.
     public var cardCapacity = 65_536
-    /// Manually keyed associations, each with one of ``addresses`` at exactly one end.
+    /// Path of the directory for what outlives the process; nil: nothing does.
+    public var stateDirectory: String?
+    /// Manually keyed associations, each with one of ``addresses`` at exactly one end. They need a
+    /// state directory.
     public var associations: AssociationFile?
     /// Connections, keys, pools and limits.
     public var ike: IKEConfiguration

@@ -165,15 +165,50 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         let captured = try AssociationFile(json: octets, name: "captured")
         let first = try #require(captured.entries.first).parameters
         var text = ConfigurationText(
-            "node: {addresses: [\"\(first.destination)\"]}\nassociations: sas.json")
+            "node: {addresses: [\"\(first.destination)\"], state: kept}\nassociations: sas.json")
         text.files["sas.json"] = octets
         let node = try text.parse().configuration
+        #expect(node.stateDirectory == "kept")
+        let forgetful = text.replacing(", state: kept", "")
+        #expect("\(forgetful.faults)".contains("must go on after a restart: name a directory"))
         #expect(node.associations?.entries.count == captured.entries.count)
         #expect(node.explanation().contains { $0.contains("manual SAs of sas.json") })
         let other = text.replacing("\(first.destination)", "203.0.113.1")
         #expect(other.faults.first?.summary == "2:15 associations associations")
         text.files["sas.json"] = Array("{\"esp\": [{\"spi\": 1}]}".utf8)
         #expect("\(text.faults)".contains("sas.json: esp[0]"))
+    }
+
+    // What would fool us: a tunnel that sends with one end's selectors and receives with another's.
+    @Test func manualAssociationsMirrorEachOther() throws {
+        func association(_ spi: Int, _ ends: (String, String), _ more: String) -> String {
+            "{\"spi\": \"0000100\(spi)\", \"src\": \"\(ends.0)\", \"dst\": \"\(ends.1)\", "
+                + "\"mode\": \"tunnel\", \"encr\": \"AES_GCM_16\", \"key_bits\": 128, "
+                + "\"encr_key\": \"0123456789abcdef0123456789abcdef\", \"salt\": \"01020304\", "
+                + "\"esn\": false, \(more)}"
+        }
+        let (ours, peer) = ("192.0.2.1", "192.0.2.2")
+        let out = association(
+            1, (ours, peer), "\"ts_src\": [\"10.1.0.0/16\"], \"ts_dst\": [\"10.2.0.0/16\"]")
+        func faults(_ other: String?) -> [ConfigurationFault] {
+            var text = ConfigurationText(
+                "node: {addresses: [\(ours)], state: kept}\nassociations: sas.json")
+            let list = [other, out].compactMap { $0 }.joined(separator: ", ")
+            text.files["sas.json"] = Array("{\"esp\": [\(list)]}".utf8)
+            return text.faults
+        }
+        let mirrored = "\"ts_src\": [\"10.2.0.0/16\"], \"ts_dst\": [\"10.1.0.0/16\"]"
+        #expect(faults(association(2, (peer, ours), mirrored)) == [])
+        #expect("\(faults(nil))".contains("esp[0]: no association of the file receives"))
+        let narrower = mirrored.replacingOccurrences(of: "10.1.0.0/16", with: "10.1.0.0/17")
+        let inUDP = mirrored + ", \"sport\": 4500, \"dport\": 4500"
+        for more in [narrower, inUDP] {
+            #expect("\(faults(association(2, (peer, ours), more)))".contains("no association of"))
+        }
+        let elsewhere = mirrored + ", \"sport\": 4500, \"dport\": 4501"
+        #expect(
+            "\(faults(association(2, (peer, ours), elsewhere)))".contains("our dport is 4501, but"))
+        #expect("\(faults(association(2, (peer, "192.0.2.3"), mirrored)))".contains("exactly one"))
     }
 
     @Test func explanationsReadAsTheFileWasMeant() throws {

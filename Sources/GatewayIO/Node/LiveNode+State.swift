@@ -1,0 +1,85 @@
+// What a node finds when it begins, and what it leaves when it ends.
+
+internal import ESP
+internal import Gateway
+internal import Glibc
+internal import IKEStub
+internal import Wire
+
+extension LiveNode {
+    /// Nanoseconds since 1970: where the node's clock begins, so that times of one process mean
+    /// something to the next.
+    static func worldNanoseconds() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return UInt64(max(time.tv_sec, 0)) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+
+    /// Clears what nobody answers for any more, and begins with the manually keyed tunnels.
+    func begin(_ manual: ManualTunnels) {
+        clearOrphans(besides: Set(manual.items.map(\.spi)))
+        for item in manual.new { establish(item) }
+        for item in manual.items { announce(item.tunnel) }
+        // A tunnel that got new keys begins with numbers of its own, whatever stood there before;
+        // and what can be used before the first lease of this life is little.
+        member.publishAll(now)
+    }
+
+    /// Pairs of IKE SAs that ended with the process before: nobody would renew or delete them.
+    private func clearOrphans(besides manual: Set<SPI>) {
+        var count = 0
+        for spi in member.gateway.tableSPIs()
+        where !manual.contains(spi) && endpoint.localSPI(ofChild: spi) == nil {
+            member.gateway.clear(spi, nowNanoseconds: now)
+            member.carry(now)
+            count += 1
+        }
+        guard count > 0 else { return }
+        log(.info, "cleared \(count) pairs whose IKE SAs ended with the process before")
+    }
+
+    private func establish(_ item: ManualTunnels.Item) {
+        let refusal: String?
+        do throws(AssociationFileError) {
+            let inbound = try item.tunnel.inbound.association(
+                direction: .inbound, createdNanoseconds: now)
+            if let outbound = item.tunnel.outbound {
+                refusal = member.establish(
+                    inbound: inbound,
+                    outbound: try outbound.association(
+                        direction: .outbound, createdNanoseconds: now), replacing: nil, now)
+            } else {
+                refusal = member.establish(inbound: inbound, outbound: nil, replacing: nil, now)
+            }
+        } catch {
+            return log(.warning, "\(error)")
+        }
+        if let refusal {
+            return log(.warning, "manually keyed \(item.spi) is refused: \(refusal)")
+        }
+        guard member.keep([ManualTunnels.note(item)], now) else {
+            member.gateway.clear(item.spi, nowNanoseconds: now)
+            member.carry(now)
+            return log(.warning, "manually keyed \(item.spi) is refused: the disk failed")
+        }
+    }
+
+    private func announce(_ tunnel: ManualTunnel) {
+        let spi = tunnel.inbound.spi
+        guard let status = member.gateway.status(of: spi) else { return }
+        let remote = tunnel.outbound?.parameters.selectors.destination ?? []
+        pairs[spi] = Pair(remote: remote, sends: tunnel.outbound != nil)
+        for fault in routes?.add(remote) ?? [] {
+            log(.warning, "manually keyed \(spi): no route to \(fault)")
+        }
+        let next = status.sent.map { ", and sends from \($0.sequence &+ 1) on" } ?? ""
+        log(.info, "manually keyed \(spi) receives\(next)")
+    }
+
+    /// Tells the disk how far everything came.
+    func leave() {
+        guard configuration.stateDirectory != nil else { return }
+        member.publishAll(now)
+        for fault in member.takeFaults() { log(.warning, "\(fault)") }
+    }
+}

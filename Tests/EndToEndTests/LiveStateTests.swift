@@ -1,0 +1,157 @@
+// Live nodes that go on where they were: manually keyed tunnels through crashes and stops.
+//
+// What would fool us: a second life that begins anew, and a peer that does not mind (so the
+// capture's numbers and IVs must never repeat, read by a program that shares no code with ours, and
+// the peer must count no replays); a crash that comes before anything was sent.
+
+import Foundation
+import Testing
+
+extension LiveNodeTests {
+    private static let sas = """
+        {"esp": [
+          {"spi": "0a0b0c01", "src": "10.77.0.1", "dst": "10.77.0.3", "mode": "MODE",
+           "encr": "AES_GCM_16", "key_bits": 128, "encr_key": "000102030405060708090a0b0c0d0eKK",
+           "salt": "a0a1a2a3", "esn": false, "ts_src": ["LOCAL"], "ts_dst": ["REMOTE"]},
+          {"spi": "0a0b0c02", "src": "10.77.0.3", "dst": "10.77.0.1", "mode": "MODE",
+           "encr": "AES_GCM_16", "key_bits": 128, "encr_key": "101112131415161718191a1b1c1d1eKK",
+           "salt": "b0b1b2b3", "esn": false, "ts_src": ["REMOTE"], "ts_dst": ["LOCAL"]}
+        ]}
+        """
+
+    private static let manual = """
+        node:
+          addresses: [ADDRESS]
+          control_socket: SOCKET
+          state: STATE
+        secrets: SECRETS
+        associations: SAS
+        """
+
+    /// The configuration of one end, with its files in the scratch folder.
+    private func configuration(
+        _ lab: LiveLab, _ name: String, address: String, key: String = "0f",
+        mode: String = "tunnel",
+        selectors: (String, String) = ("10.88.0.0/24", "10.102.0.0/24")
+    ) throws -> String {
+        let text = Self.sas.replacingOccurrences(of: "KK", with: key)
+            .replacingOccurrences(of: "MODE", with: mode)
+            .replacingOccurrences(of: "LOCAL", with: selectors.0)
+            .replacingOccurrences(of: "REMOTE", with: selectors.1)
+        let file = try lab.scratch.write(Data(text.utf8), as: "\(name).sas.json")
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: file)
+        return Self.manual.replacingOccurrences(of: "ADDRESS", with: address)
+            .replacingOccurrences(of: "STATE", with: lab.scratch.path("\(name).state"))
+            .replacingOccurrences(of: "SAS", with: file)
+    }
+
+    private struct Sent: Hashable {
+        let spi: Substring
+        let sequence: UInt64
+        let iv: Substring
+    }
+
+    /// What a capture shows, and what the peer counted.
+    private func sent(_ lab: LiveLab, _ capture: String) throws -> [Sent] {
+        let outcome = try Program.judge("esp_numbers", [capture])
+        try #require(outcome.code == 0, "\(outcome.testDescription)")
+        return try outcome.text.split(separator: "\n").map { line in
+            let words = line.split(separator: " ")
+            return Sent(
+                spi: words[0], sequence: try #require(UInt64(words[1])), iv: words[2])
+        }
+    }
+
+    @Test func manualTunnelsGoOnThroughCrashes() throws {
+        let lab = try LiveLab()
+        let own = try configuration(lab, "gw", address: "10.77.0.1")
+        let other = try lab.startNode(
+            "other", try configuration(lab, "other", address: "10.77.0.3"))
+        let capture = lab.scratch.path("capture.pcap")
+        let sniffer = try lab.start(
+            in: "other",
+            ["tshark", "-F", "pcap", "-i", "eth0", "-f", "esp", "-w", capture], log: "sniffer")
+        try sniffer.waitFor("Capturing on")
+        var pings = 0
+        for life in 1...4 {
+            let node = try lab.startNode("gw", own)
+            let count = 40
+            let there = try lab.ping(from: "gw", "10.88.0.1", "10.102.0.1", count: count)
+            let back = try lab.ping(from: "other", "10.102.0.1", "10.88.0.1", count: count)
+            let status = try lab.ask("gw", "status").text + lab.ask("other", "status").text
+            #expect(
+                there == count && back == count, "life \(life): \(status) \(other.text)")
+            pings += 2 * count
+            if life == 3 {
+                #expect(node.stop() == 0, "\(node.text)")
+            } else {
+                node.kill()
+                try lab.waitUntil("the node is gone") { !node.isRunning }
+            }
+        }
+        try lab.waitUntil("all was caught") { try sent(lab, capture).count >= 2 * pings }
+        sniffer.kill()
+        let packets = try sent(lab, capture)
+        #expect(packets.count == 2 * pings)
+        let ours = packets.filter { $0.spi == "0a0b0c01" }
+        #expect(ours.count == pings)
+        #expect(Set(ours.map(\.sequence)).count == ours.count, "numbers repeat")
+        #expect(Set(ours.map(\.iv)).count == ours.count, "IVs repeat")
+        #expect(ours.map(\.sequence) == ours.map(\.sequence).sorted())
+        // Four lives, each with a generation of its own in the IV's upper 16 bits.
+        #expect(Set(ours.map { $0.iv.prefix(4) }).count == 4)
+        let status = try lab.ask("other", "status")
+        for reason in ["replayed", "tooOld", "leaseEnded", "integrity"] {
+            #expect(status.code == 0 && !status.text.contains("drop.\(reason)"), "\(status.text)")
+        }
+    }
+
+    @Test func keysWhoseNumbersAreForgottenAreRefused() throws {
+        let lab = try LiveLab()
+        func start(_ configuration: String) throws -> String {
+            let file = try lab.scratch.write(
+                Data(
+                    configuration
+                        .replacingOccurrences(of: "SOCKET", with: lab.scratch.path("gw.control"))
+                        .replacingOccurrences(
+                            of: "secrets: SECRETS\n", with: ""
+                        ).utf8), as: "try.yaml")
+            let outcome = try lab.run(
+                in: "gw", [Program.path(of: "spindle"), "node", "--config", file])
+            #expect(outcome.code == 1, "\(outcome.testDescription)")
+            return outcome.complaint
+        }
+        let first = try configuration(lab, "gw", address: "10.77.0.1")
+        let node = try lab.startNode("gw", first)
+        let second = try start(
+            first.replacingOccurrences(of: "gw.control", with: "second.control"))
+        #expect(second.contains("another node has the state in"), "\(second)")
+        #expect(node.stop() == 0)
+
+        // Other settings under the same keys.
+        let narrowed = try configuration(
+            lab, "gw", address: "10.77.0.1", selectors: ("10.88.0.1/32", "10.102.0.0/24"))
+        #expect(try start(narrowed).contains("same keys and other settings"))
+        // Other keys are new ones, and then the old ones are used up.
+        let rekeyed = try configuration(lab, "gw", address: "10.77.0.1", key: "10")
+        #expect(try lab.startNode("gw", rekeyed).stop() == 0)
+        let back = try configuration(lab, "gw", address: "10.77.0.1")
+        #expect(try start(back).contains("were in use before"))
+
+        // What was there and is gone is no fresh start.
+        let store = lab.scratch.path("gw.state/store")
+        let octets = try Data(contentsOf: URL(filePath: store))
+        try FileManager.default.removeItem(atPath: store)
+        #expect(try start(back).contains("is missing, but was there"))
+        var damaged = octets
+        damaged[60] ^= 1
+        try damaged.write(to: URL(filePath: store))
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: store)
+        #expect(try start(back).contains("is damaged at octet 44"))
+        try FileManager.default.setAttributes(
+            [.posixPermissions: 0o755], ofItemAtPath: lab.scratch.path("gw.state"))
+        #expect(try start(back).contains("chmod 0700"))
+        let without = back.split(separator: "\n").filter { !$0.contains("state:") }
+        #expect(try start(without.joined(separator: "\n")).contains("name a directory for that"))
+    }
+}
