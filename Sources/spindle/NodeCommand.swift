@@ -46,7 +46,7 @@ struct NodeCommand: ParsableCommand {
         if handover { node.farewell = .handover }
         node.reload = { [config] in
             do throws(ConfigurationFaults) {
-                return try NodeConfigurationFile.read(path: config).ike
+                return try NodeConfigurationFile.read(path: config)
             } catch {
                 error.faults.forEach { complain("\(Self.time()) warning \($0)") }
                 return nil

@@ -94,6 +94,7 @@ public struct NodeConfigurationFile {
         node.associations = root["associations"].flatMap {
             ManualAssociations.read($0, node, files)
         }
+        for one in connections { node.remotePorts[one.connection.name] = one.remotePort }
         node.ike = IKEConfiguration(
             connections: connections.map(\.connection), presharedKeys: keys ?? [],
             pools: pools.map(\.pool), limits: limits)

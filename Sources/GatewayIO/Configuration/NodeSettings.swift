@@ -128,7 +128,20 @@ enum PoolSettings {
             setting.refuse(.selector, "a pool has addresses only: remove protocol and ports")
             return nil
         }
-        return range
+        return setting.text()?.contains("/") == true ? hosts(of: range) : range
+    }
+
+    /// A prefix without what no host has: the network and its broadcast address (RFC 1122
+    /// §3.2.1.3), unless it has two addresses at most (RFC 3021), and the anycast address of the
+    /// routers (RFC 4291 §2.6.1), unless it has two (RFC 6164).
+    private static func hosts(of prefix: TrafficSelector) -> TrafficSelector {
+        guard prefix.first.high != prefix.last.high || prefix.last.low &- prefix.first.low > 1,
+            let first = prefix.first.successor,
+            let last = prefix.first.family == .v4
+                ? Optional(IPAddress(v4: UInt32(prefix.last.low - 1))) : prefix.last,
+            let hosts = TrafficSelector(first: first, last: last)
+        else { return prefix }
+        return hosts
     }
 }
 

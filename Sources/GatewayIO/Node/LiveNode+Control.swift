@@ -51,9 +51,11 @@ extension LiveNode {
             return session.say(.failed("\(name): none of our addresses can reach \(remote)"))
         }
         let child = request.child ?? found.children.first?.name
+        let port = configuration.remotePorts[name]
         let path = IKEPath(
-            local: local, localPort: configuration.ikePort, remote: remote, remotePort: 500,
-            hasMarker: false)
+            local: local,
+            localPort: port == nil ? configuration.ikePort : configuration.encapsulationPort,
+            remote: remote, remotePort: port ?? UDPPort.ike, hasMarker: port != nil)
         guard
             let (localSPI, outcome) = endpoint.initiate(
                 name, child: child, path: path, now: now, seconds: seconds)

@@ -19,6 +19,7 @@ extension LiveNode {
     /// successors; the store of entries answers within `establish`, so no answer overtakes it.
     func perform(_ outcome: IKEOutcome) {
         var established: [UInt64] = []
+        var hasClosed = false
         for event in outcome.events {
             switch event {
             case .send(let datagrams, let path):
@@ -40,8 +41,10 @@ extension LiveNode {
             case .report(let report):
                 log(report.level == .info ? .info : .warning, report.description)
                 tell(report)
+                if report.kind == .childClosed { hasClosed = true }
             }
         }
+        if hasClosed { outcome.changed.forEach(withdrawRoutes) }
         established.forEach(answerAwaited)
     }
 
@@ -67,9 +70,7 @@ extension LiveNode {
         }
         let remote = child.outbound.parameters.selectors.destination
         pairs[spi] = Pair(remote: remote, sends: child.isReadyToSend)
-        for fault in routes?.add(remote) ?? [] {
-            log(.warning, "\(child.policy) \(spi): no route to \(fault)")
-        }
+        addRoutes(of: spi, named: child.policy)
         if child.isReadyToSend { member.gateway.prefer(spi) } else { silent.insert(spi) }
     }
 
@@ -83,7 +84,9 @@ extension LiveNode {
         silent.remove(spi)
         member.gateway.clear(spi, nowNanoseconds: now)
         member.carry(now)
-        if let pair = pairs.removeValue(forKey: spi) { routes?.remove(pair.remote) }
+        if let pair = pairs.removeValue(forKey: spi), pair.hasRoutes {
+            routes?.remove(pair.remote)
+        }
     }
 
     /// A good packet came in through a pair whose peer had given no sign yet.

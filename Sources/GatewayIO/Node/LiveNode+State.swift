@@ -69,9 +69,7 @@ extension LiveNode {
         guard let status = member.gateway.status(of: spi) else { return }
         let remote = tunnel.outbound?.parameters.selectors.destination ?? []
         pairs[spi] = Pair(remote: remote, sends: tunnel.outbound != nil)
-        for fault in routes?.add(remote) ?? [] {
-            log(.warning, "manually keyed \(spi): no route to \(fault)")
-        }
+        addRoutes(of: spi, named: "manually keyed")
         let next = status.sent.map { ", and sends from \($0.sequence &+ 1) on" } ?? ""
         log(.info, "manually keyed \(spi) receives\(next)")
     }

@@ -7,7 +7,7 @@ internal import Crypto
 internal import ESP
 internal import Gateway
 internal import Glibc
-public import IKEStub
+internal import IKEStub
 internal import Wire
 
 /// A running node. One thread makes it and runs it.
@@ -28,11 +28,12 @@ public final class LiveNode {
         let remote: [TrafficSelector]
         /// It sends; until then its predecessor does.
         var sends: Bool
+        var hasRoutes = true
     }
 
     static let stopNanoseconds: UInt64 = 2_000_000_000
 
-    let configuration: NodeConfiguration
+    private(set) var configuration: NodeConfiguration
     let log: (LogLevel, String) -> Void
     let member: SoleMember
     let endpoint: IKEEndpoint
@@ -58,7 +59,7 @@ public final class LiveNode {
     private let clockBase: UInt64
     private var stopsAt: UInt64?
     /// Called on SIGHUP: the configuration to go on with; nil: none, as it is faulty.
-    public var reload: (() -> IKEConfiguration?)?
+    public var reload: (() -> NodeConfiguration?)?
     /// Called on SIGTERM or SIGINT.
     public var farewell = Farewell.delete
 
@@ -240,8 +241,12 @@ public final class LiveNode {
     private func take(_ signal: Int32) {
         guard signal != SIGHUP else {
             guard let reload else { return log(.info, "SIGHUP: there is nothing to read again") }
-            guard let configuration = reload() else { return }
-            environment.configuration = configuration
+            guard let new = reload() else {
+                return log(.warning, "SIGHUP: the configuration is as it was, for its faults")
+            }
+            environment.configuration = new.ike
+            configuration.ike = new.ike
+            configuration.remotePorts = new.remotePorts
             return log(.info, "SIGHUP: the configuration was read again")
         }
         // A second signal does not wait for the peers.

@@ -119,7 +119,7 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         #expect(node.tunnelDevice == "tun7" && node.tunnelMTU == 1300 && !node.setsRoutes)
         #expect(node.controlSocket == "/tmp/control" && node.cardCapacity == 77)
         let pool = try #require(node.ike.pools.first)
-        #expect(try [pool.range] == selectors("10.9.0.0/24"))
+        #expect(try [pool.range] == selectors("10.9.0.1-10.9.0.254"))
         #expect(pool.nameServers.map(\.description) == ["10.1.0.53", "10.1.0.54"])
         var limits = IKELimits()
         limits.cookiesAbove = 1
@@ -209,6 +209,41 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         #expect(
             "\(faults(association(2, (peer, ours), elsewhere)))".contains("our dport is 4501, but"))
         #expect("\(faults(association(2, (peer, "192.0.2.3"), mirrored)))".contains("exactly one"))
+    }
+
+    // What would fool us: a range that loses its ends, too.
+    @Test(arguments: [
+        ("10.1.0.0/24", "10.1.0.1-10.1.0.254"), ("10.1.0.0/30", "10.1.0.1-10.1.0.2"),
+        ("10.1.0.0/31", "10.1.0.0/31"), ("10.1.0.7/32", "10.1.0.7"),
+        ("10.1.0.0-10.1.0.255", "10.1.0.0/24"), ("10.1.0.7", "10.1.0.7"),
+        ("fd00::/120", "fd00::1-fd00::ff"), ("fd00::/127", "fd00::/127"),
+        ("fd00::/64", "fd00::1-fd00::ffff:ffff:ffff:ffff"),
+    ])
+    func poolsGiveAddressesOfHosts(range: String, given: String) throws {
+        let net = range.contains(":") ? "\"fd88::/64\"" : "10.1.0.0/16"
+        let text = ConfigurationText.simple
+            .replacing(
+                "net: {local: [10.1.0.0/16], remote: [10.2.0.0/16]}", "net: {local: [\(net)]}"
+            )
+            .adding("    pools: [guests]\npools: {guests: {range: \"\(range)\"}}")
+        #expect(
+            try text.parse().configuration.explanation().contains {
+                $0.hasSuffix("gives \(given) to peers")
+            })
+    }
+
+    // What would fool us: a port that is read and then not gone to (LiveEncapsulationTests).
+    @Test func peersMayHavePortsOfTheirOwn() throws {
+        var text = try example("site-to-site")
+        text = text.replacing(
+            "remote_address: 192.0.2.1", "remote_address: 192.0.2.1\n    remote_port: 14500")
+        let node = try text.parse().configuration
+        #expect(node.remotePorts == ["headquarters": 14_500])
+        #expect(node.explanation().contains { $0.contains("begin it with 192.0.2.1 port 14500") })
+        let plain = text.replacing("remote_port: 14500", "remote_port: 500")
+        #expect("\(plain.faults)".contains("500 is where IKE has no marker"))
+        let nowhere = text.replacing("remote_address: 192.0.2.1\n", "\n")
+        #expect("\(nowhere.faults)".contains("without remote_address nobody goes there"))
     }
 
     @Test func explanationsReadAsTheFileWasMeant() throws {

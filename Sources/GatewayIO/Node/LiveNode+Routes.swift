@@ -1,0 +1,29 @@
+// Which routes lead into the tunnels.
+
+internal import ESP
+internal import Gateway
+internal import IKEStub
+internal import Wire
+
+extension LiveNode {
+    /// Routes to what the peer of a pair protects.
+    func addRoutes(of spi: SPI, named name: String) {
+        guard let status = member.gateway.status(of: spi), let outbound = status.outbound else {
+            return
+        }
+        let selectors = outbound.selectors
+        for fault in routes?.add(selectors.destination, from: selectors.source) ?? [] {
+            log(.warning, "\(name) \(spi): no route to \(fault)")
+        }
+    }
+
+    /// A pair that was deleted still takes packets that are under way, for some seconds; but what
+    /// is sent from now on needs another pair, which has routes of its own.
+    func withdrawRoutes(of localSPI: UInt64) {
+        for child in endpoint.summary(of: localSPI)?.children ?? [] where !child.isCurrent {
+            guard let pair = pairs[child.inbound], pair.hasRoutes else { continue }
+            pairs[child.inbound]?.hasRoutes = false
+            routes?.remove(pair.remote)
+        }
+    }
+}
