@@ -42,7 +42,7 @@ extension Gateway {
 
     /// Publishes how far all tunnels of this node have come and what they may use, for a stop after
     /// which a successor goes on, or a beginning (docs/decisions/0018). One transaction takes so
-    /// many only: ``tick(nowNanoseconds:)`` goes on with it, while ``hasUnpublished``.
+    /// many only: ``tick(nowNanoseconds:)`` goes on with the rest (``unpublishedCount``).
     public mutating func publishAll(nowNanoseconds now: UInt64) {
         for place in plane.roles.indices where plane.roles[place] == .owned {
             publishing.isWanted[place] = true
@@ -52,8 +52,8 @@ extension Gateway {
         pump(now)
     }
 
-    /// True while there is something to publish that no request has taken.
-    public var hasUnpublished: Bool { publishing.isWanted.contains(true) }
+    /// Identifiers whose leases are to be published and that no request has taken.
+    public var unpublishedCount: Int { publishing.isWanted.count { $0 } }
 
     /// A tunnel by its inbound SPI; nil: this node does not know it.
     public borrowing func status(of spi: SPI) -> TunnelStatus? {

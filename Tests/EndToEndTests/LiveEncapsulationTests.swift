@@ -71,6 +71,7 @@ extension LiveNodeTests {
             in: "other", ["tshark", "-i", "eth0", "-f", "udp or esp", "-w", capture],
             log: "sniffer")
         try sniffer.waitFor("Capturing on")
+        try lab.waitUntil("the capture began") { FileManager.default.fileExists(atPath: capture) }
         let up = try lab.ask("gw", "initiate", "end")
         try #require(up.code == 0, "\(up.testDescription) \(node.text) \(other.text)")
         #expect(try lab.ping(from: "gw", "10.88.0.1", "10.102.0.1") == 5, "\(other.text)")

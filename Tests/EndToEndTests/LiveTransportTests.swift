@@ -55,6 +55,7 @@ extension LiveNodeTests {
         let sniffer = try lab.start(
             in: "other", ["tshark", "-i", "eth0", "-w", capture], log: "sniffer")
         try sniffer.waitFor("Capturing on")
+        try lab.waitUntil("the capture began") { FileManager.default.fileExists(atPath: capture) }
         let up = try lab.ask("gw", "initiate", "host")
         try #require(up.code == 0, "\(up.testDescription) \(other.text)")
         let keys = lab.scratch.path("keys")

@@ -13,7 +13,7 @@ extension LiveNode {
         switch request.command {
         case .list:
             var reply = ControlReply.done
-            reply.associations = endpoint.summaries().map(listing)
+            reply.associations = endpoint.summaries().map(listing) + manualListings()
             session.say(reply)
         case .status:
             var reply = ControlReply.done
@@ -147,7 +147,7 @@ extension LiveNode {
 
 extension TrafficSelector {
     /// Its prefixes, with protocol and ports where they are limited.
-    fileprivate var words: [String] {
+    var words: [String] {
         let flow = ipProtocol == 0 ? "" : " protocol \(ipProtocol)"
         let ports = firstPort == 0 && lastPort == .max ? "" : " ports \(firstPort)-\(lastPort)"
         return prefixes.map { "\($0.0)/\($0.1)" + flow + ports }

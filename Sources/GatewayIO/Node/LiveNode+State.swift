@@ -69,9 +69,44 @@ extension LiveNode {
         guard let status = member.gateway.status(of: spi) else { return }
         let remote = tunnel.outbound?.parameters.selectors.destination ?? []
         pairs[spi] = Pair(remote: remote, sends: tunnel.outbound != nil)
+        manual[spi] = tunnel.inbound.name ?? ""
         addRoutes(of: spi, named: "manually keyed")
         let next = status.sent.map { ", and sends from \($0.sequence &+ 1) on" } ?? ""
         log(.info, "manually keyed \(spi) receives\(next)")
+    }
+
+    /// Manually keyed tunnels, as `list` has them: each stands alone, without an IKE SA.
+    func manualListings() -> [AssociationListing] {
+        manual.keys.sorted().compactMap { spi in
+            guard let status = member.gateway.status(of: spi) else { return nil }
+            let inbound = status.inbound
+            let name = "00000000" + spi.description
+            func end(_ address: IPAddress, _ port: UInt16?) -> String {
+                port.map { "\(address) \($0)" } ?? "\(address)"
+            }
+            return AssociationListing(
+                connection: manual[spi] ?? "", localSPI: name, initiatorSPI: name,
+                responderSPI: name, role: "manual", isEstablished: true,
+                suite: inbound.transform.description,
+                local: end(inbound.destination, inbound.udp?.destination),
+                remote: end(inbound.source, inbound.udp?.source), localIdentity: nil,
+                remoteIdentity: nil, virtualAddresses: [],
+                ageSeconds: (now &- min(now, inbound.createdNanoseconds)) / 1_000_000_000,
+                pairs: [listing(status)])
+        }
+    }
+
+    private func listing(_ status: TunnelStatus) -> AssociationListing.Pair {
+        let inbound = status.inbound
+        return AssociationListing.Pair(
+            policy: "", inboundSPI: inbound.spi.description,
+            outboundSPI: status.outbound?.spi.description ?? "",
+            suite: inbound.transform.description, mode: inbound.mode.rawValue,
+            encapsulation: inbound.udp == nil ? "esp" : "udp",
+            local: inbound.selectors.destination.flatMap(\.words),
+            remote: inbound.selectors.source.flatMap(\.words), isCurrent: true,
+            packetsIn: status.received.packets, bytesIn: status.received.bytes,
+            packetsOut: status.sent?.packets ?? 0, bytesOut: status.sent?.bytes ?? 0)
     }
 
     /// Tells the disk how far everything came.

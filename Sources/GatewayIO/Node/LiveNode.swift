@@ -46,6 +46,8 @@ public final class LiveNode {
     let control: ControlListener
     var sessions: [Int32: ControlSession] = [:]
     var pairs: [SPI: Pair] = [:]
+    /// Names of manually keyed tunnels, by inbound SPI.
+    var manual: [SPI: String] = [:]
     /// Pairs that wait for a sign that their peers can decrypt.
     var silent: Set<SPI> = []
     /// Virtual addresses of ours that the device has, by local SPI.
@@ -113,6 +115,8 @@ public final class LiveNode {
         poller.watch(control.descriptor)
         poller.watch(signals.descriptor)
         if let manual { begin(manual) }
+        // Only card and tables have the keys from now on.
+        self.configuration.associations = nil
     }
 
     /// What outlives the process, as it was left, without what the configuration has no more.

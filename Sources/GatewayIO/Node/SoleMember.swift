@@ -208,9 +208,13 @@ final class SoleMember {
         gateway.publishAll(nowNanoseconds: now)
         carry(now)
         // One transaction has room for some only; a disk that fails is not waited for.
-        while gateway.hasUnpublished, now >= keepsAgainAt {
+        var left = gateway.unpublishedCount
+        while left > 0 {
             gateway.tick(nowNanoseconds: now)
             carry(now)
+            let rest = gateway.unpublishedCount
+            guard rest < left else { return }
+            left = rest
         }
     }
 

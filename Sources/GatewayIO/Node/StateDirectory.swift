@@ -11,9 +11,7 @@ final class StateDirectory {
     /// Opens and locks it; makes it if it is missing, but not the folders above it.
     init(path: String) throws(StateError) {
         self.path = path
-        if mkdir(path, 0o700) != 0, errno != EEXIST {
-            throw Self.failure("making the directory \(path)")
-        }
+        try Self.make(path)
         let number = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard number >= 0 else {
             if errno == ENOTDIR { throw .notDirectory(path) }
@@ -26,6 +24,18 @@ final class StateDirectory {
             if errno == EWOULDBLOCK { throw .inUse(path) }
             throw Self.failure("locking the directory \(path)")
         }
+    }
+
+    /// Makes it, so that a failure of power does not take it away again.
+    private static func make(_ path: String) throws(StateError) {
+        guard mkdir(path, 0o700) == 0 else {
+            if errno == EEXIST { return }
+            throw failure("making the directory \(path)")
+        }
+        let number = open(path + "/..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard number >= 0 else { throw failure("opening the folder above \(path)") }
+        let parent = FileDescriptor(number)
+        guard fsync(parent.number) == 0 else { throw failure("making the directory \(path)") }
     }
 
     /// The path of a file in it.

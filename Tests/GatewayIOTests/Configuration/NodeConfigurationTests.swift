@@ -56,6 +56,17 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         #expect(try fixed(child.remote) == selectors("10.101.0.0/16"))
     }
 
+    @Test func keyedByHand() throws {
+        let folder = repository.appending(path: "docs/examples")
+        let octets = try Data(contentsOf: folder.appending(path: "manual.sas.json"))
+        let file = try example("manual", ["manual.sas.json": Array(octets)]).parse()
+        #expect(file.warnings == [])
+        let node = file.configuration
+        #expect(node.stateDirectory == "/var/lib/spindle")
+        #expect(node.associations?.entries.map(\.spi) == [SPI(0x0A0B_0C01), SPI(0x0A0B_0C02)])
+        #expect(node.explanation().contains { $0.contains("has 2 manual SAs of manual.sas.json") })
+    }
+
     @Test func initiatorBetweenSites() throws {
         let file = try example("site-to-site").parse()
         #expect(file.warnings == [])
