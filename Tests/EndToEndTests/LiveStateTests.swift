@@ -115,6 +115,30 @@ extension LiveNodeTests {
         }
     }
 
+    @Test func hostsWithKeysByHandProtectTheirOwnPackets() throws {
+        let lab = try LiveLab()
+        for (name, address) in [("gw", "10.77.0.1"), ("other", "10.77.0.3")] {
+            let text = try configuration(
+                lab, name, address: address, mode: "transport",
+                selectors: ("10.77.0.1/32", "10.77.0.3/32"))
+            // A crash of each, so that the pings are of second lives.
+            let first = try lab.startNode(name, text)
+            first.kill()
+            try lab.waitUntil("the node is gone") { !first.isRunning }
+        }
+        let nodes = try ["gw", "other"].map { name in
+            try lab.startNode(
+                name, String(contentsOfFile: lab.scratch.path("\(name).yaml"), encoding: .utf8))
+        }
+        for (name, target) in [("gw", "10.77.0.3"), ("other", "10.77.0.1")] {
+            let pinged = try lab.run(in: name, ["ping", "-q", "-i", "0.01", "-c", "5", target])
+            #expect(pinged.text.contains(" 5 received"), "\(name): \(pinged.text)")
+        }
+        let pairs = try list(lab, "gw").flatMap(\.pairs)
+        #expect(pairs.map(\.packetsIn) == [10] && pairs.map(\.packetsOut) == [10])
+        #expect(nodes.map { $0.stop() } == [0, 0])
+    }
+
     @Test func aHandoverTellsPeersNothing() throws {
         let lab = try LiveLab()
         let text = Self.answering.replacingOccurrences(

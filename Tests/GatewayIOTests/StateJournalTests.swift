@@ -258,6 +258,26 @@ import Wire
         }
     }
 
+    // What would fool us: a fresh allocation in the place of one that can't be read.
+    @Test func aStoreThatCannotBeBelievedIsNoFreshStart() throws {
+        let folder = Folder()
+        do {
+            let journal = try open(folder)
+            let member = try member(journal, now: 1)
+            try establish(member, 0x1001, member.founded)
+            var store = CoordinationStore()
+            try journal.keep(
+                [.put(key: StoreKey.allocation.text, value: [1, 2, 3])], of: &store)
+        }
+        do {
+            _ = try member(open(folder), now: 1)
+            Issue.record("it served")
+        } catch let error as NodeError {
+            #expect(error.description.contains("spindle/allocation"), "\(error)")
+            #expect(error.description.contains("make new keys"), "\(error)")
+        }
+    }
+
     @Test func nothingIsPromisedThatTheDiskRefuses() throws {
         let folder = Folder()
         do {
