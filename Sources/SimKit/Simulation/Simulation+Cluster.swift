@@ -266,7 +266,7 @@ extension Simulation {
         case .recordRefused(let key, let reason):
             note { "node \(nodes[number].id): \(key) refused: \(reason)" }
             figures.recordsRefused += 1
-        case .cleared, .ikeEstablished, .ikeClosed, .ikeAdopted: break
+        case .lingering, .cleared, .ikeEstablished, .ikeClosed, .ikeAdopted: break
         case .generationsLow(let identifier, let left):
             note {
                 "node \(nodes[number].id): identifier \(identifier) has \(left) generations left"
