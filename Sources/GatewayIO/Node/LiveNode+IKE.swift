@@ -33,6 +33,7 @@ extension LiveNode {
                 member.gateway.redirect(
                     spi, local: path.local, remote: path.remote, localPort: path.localPort,
                     remotePort: path.remotePort)
+            case .advanceSequence: break
             case .established(let localSPI):
                 noteEstablished(localSPI)
                 established.append(localSPI)

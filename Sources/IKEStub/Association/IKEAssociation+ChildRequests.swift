@@ -27,8 +27,9 @@ extension IKEAssociation {
 
     /// What we ask for; nil: there is no room for another pair.
     func offerChild(
-        _ policy: ChildPolicy, replacing child: Child?, group: KeyAgreementGroup?,
-        asksForAddress: Bool = false, _ step: borrowing Step, _ outcome: inout IKEOutcome
+        _ policy: ChildPolicy, replacing child: Child?, isAfresh: Bool = false,
+        group: KeyAgreementGroup?, asksForAddress: Bool = false, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
     ) throws(CryptoError) -> ChildOffer? {
         let environment = step.environment
         let spi = environment.resources.inboundSPI(
@@ -45,13 +46,13 @@ extension IKEAssociation {
             local: child?.local
                 ?? resolve(policy.local, isLocal: true, asksForAddress: asksForAddress),
             remote: child?.remote ?? resolve(policy.remote, isLocal: false),
-            replaces: child?.inbound)
+            replaces: child?.inbound, isAfresh: isAfresh)
     }
 
     /// The payloads of an offer. In IKE_AUTH there is neither nonce nor key agreement.
     func payloads(of offer: ChildOffer, _ policy: ChildPolicy, isFirst: Bool) -> [Payload] {
         var payloads: [Payload] = []
-        if let old = offer.replaces {
+        if let old = offer.replaces, !offer.isAfresh {
             payloads.append(
                 .notify(Notify(.rekeySA, protocol: .esp, spi: old.octets)))
         }
@@ -72,10 +73,11 @@ extension IKEAssociation {
 
     /// Asks for a pair by CREATE_CHILD_SA.
     func requestChild(
-        _ policy: ChildPolicy, replacing child: Child?, group: KeyAgreementGroup?,
-        _ step: borrowing Step, _ outcome: inout IKEOutcome
+        _ policy: ChildPolicy, replacing child: Child?, isAfresh: Bool = false,
+        group: KeyAgreementGroup?, _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
-        let offer = try offerChild(policy, replacing: child, group: group, step, &outcome)
+        let offer = try offerChild(
+            policy, replacing: child, isAfresh: isAfresh, group: group, step, &outcome)
         guard let offer else {
             if let child { postpone(child.inbound, isBusy: false, step) }
             return
@@ -167,7 +169,8 @@ extension IKEAssociation {
                 policy.proposals.contains(where: { $0.groups.contains(group) }),
                 offer.replaces == nil || old?.stage == .active
             else { break }
-            return try requestChild(policy, replacing: old, group: group, step, &outcome)
+            return try requestChild(
+                policy, replacing: old, isAfresh: offer.isAfresh, group: group, step, &outcome)
         case .temporaryFailure:
             // The peer is busy (RFC 7296 §2.25).
             if let old {

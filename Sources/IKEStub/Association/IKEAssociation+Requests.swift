@@ -95,6 +95,7 @@ extension IKEAssociation {
             try respond(.informational, id, [], step, &outcome)
             return endByPeer(step, &outcome)
         }
+        advanceSequences(payloads, step, &outcome)
         let gone = deletes.compactMap(\.espSPIs).flatMap { $0 }
         if !gone.isEmpty { inheritFromPredecessor(step, &outcome) }
         let removed = removeByPeer(gone, step, &outcome)

@@ -19,7 +19,13 @@ struct PeerTraits: OptionSet, Hashable {
     static let localNAT = PeerTraits(rawValue: 4)
     /// A NAT stands before the peer, or it says so to get UDP encapsulation.
     static let remoteNAT = PeerTraits(rawValue: 8)
-    static let all: PeerTraits = [.fragments, .childless, .localNAT, .remoteNAT]
+    /// Both ends know Message ID synchronization (RFC 6311).
+    static let messageIDSync = PeerTraits(rawValue: 16)
+    /// Both ends know replay counter synchronization (RFC 6311).
+    static let replayCounterSync = PeerTraits(rawValue: 32)
+    static let all: PeerTraits = [
+        .fragments, .childless, .localNAT, .remoteNAT, .messageIDSync, .replayCounterSync,
+    ]
 }
 
 /// One IKE SA. It belongs to one ``IKEEndpoint`` and does nothing by itself: messages, time and
@@ -58,6 +64,7 @@ public final class IKEAssociation {
     var children: [Child] = []
     var requests = RequestWindow()
     var responses = ResponseWindow()
+    var sync = CounterSync()
     /// The next IV's counter; see ``nextIV()``.
     var ivCounter: UInt64 = 0
     /// The upper 16 bits of IVs: unique per owner of this IKE SA, as for ESP.

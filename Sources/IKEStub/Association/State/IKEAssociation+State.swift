@@ -64,6 +64,7 @@ extension IKEAssociation {
         writer.put(children) { $0.put($1) }
         writer.put(requests)
         writer.put(responses)
+        writer.put(sync)
         writer.put(handshake) { $0.put($1) }
         return writer.finish()
     }
@@ -230,6 +231,13 @@ extension IKEAssociation {
         try reader.require(isRight, .exchange, at: place)
         responses = try reader.responses()
         place = reader.offset
+        sync = try reader.sync()
+        let isUsed = if case .none = sync.stage { sync.granted != nil } else { true }
+        let isKnown = !traits.isDisjoint(with: [.messageIDSync, .replayCounterSync])
+        try reader.require(
+            !isUsed || isKnown && (stage == .established || stage == .replaced),
+            .synchronization, at: place)
+        place = reader.offset
         handshake = try reader.optional { reader throws(IKEStateFault) in try reader.handshake() }
         let needsHandshake = stage != .established && stage != .replaced
         try reader.require((handshake != nil) == needsHandshake, .handshake, at: place)
@@ -248,6 +256,10 @@ extension IKEAssociation {
         }
         if let time = requests.outstanding?.repeatAt {
             requests.outstanding?.repeatAt = convert(time)
+        }
+        if case .sent(var request) = sync.stage {
+            request.repeatAt = convert(request.repeatAt)
+            sync.stage = .sent(request)
         }
     }
 }
