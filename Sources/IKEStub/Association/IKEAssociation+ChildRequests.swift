@@ -163,6 +163,9 @@ extension IKEAssociation {
         let old = offer.replaces.flatMap(pair)
         let policy = childPolicy(offer.policy, step.environment)
         switch NotifyType(rawValue: error.type) {
+        case .temporaryFailure where old?.doubts == 1 && !offer.isAfresh,
+            .childSANotFound where old?.doubts ?? 0 > 0 && !offer.isAfresh:
+            return old.map { requests.addFirst(.renewChild($0.inbound)) } ?? ()
         case .invalidKEPayload where !isFirst:
             guard let group = KeyAgreementGroup(wished: error.data),
                 group != offer.publicValue?.group, let policy,
@@ -174,6 +177,7 @@ extension IKEAssociation {
         case .temporaryFailure:
             // The peer is busy (RFC 7296 §2.25).
             if let old {
+                doubt(old.inbound)
                 postpone(old.inbound, isBusy: true, step)
             } else if offer.replaces == nil {
                 requests.postponed.append(.createChild(policy: offer.policy))
@@ -234,6 +238,12 @@ extension IKEAssociation {
         children[index].stage = .replaced
         children[index].rekey = .max
         if isSuperfluous { children[index].replaces = nil }
+    }
+
+    private func doubt(_ spi: SPI) {
+        guard let index = children.firstIndex(where: { $0.inbound == spi && $0.doubts > 1 })
+        else { return }
+        children[index].doubts -= 1
     }
 
     /// Tries again later, before the end of its life.

@@ -21,8 +21,8 @@ private let farDelta: UInt64 = 1 << 28
 // MARK: As the end that took over
 
 extension IKEAssociation {
-    /// The state that it goes on with may be older than the last messages. `generations`: how much newer the owner is;
-    /// every owner from the same state asks for another, higher ID.
+    /// The state that it goes on with may be older than the last messages. `generations`: how much
+    /// newer the owner is; every owner from the same state asks for another, higher ID.
     func wantSync(generations: UInt16, delta: UInt64) {
         guard stage == .established,
             !traits.isDisjoint(with: [.messageIDSync, .replayCounterSync])
@@ -201,6 +201,7 @@ extension IKEAssociation {
         times.heard = max(times.heard, step.now)
         requestParts = Reassembly()
         moveWindows(send: max(request.receiveID, sync.sendID), receive: request.sendID)
+        responses.mayHaveMissed = false
         let answer = MessageIDSync(
             nonce: request.nonce, sendID: requests.nextID, receiveID: responses.nextID)
         let message = message(
@@ -287,8 +288,11 @@ extension IKEAssociation {
         guard let old = offer.replaces else {
             return requests.addFirst(.createChild(policy: offer.policy))
         }
-        // The peer may have replaced the pair already, and would not do so again.
-        guard offer.collision != nil else { return requests.addFirst(.renewChild(old)) }
-        retire(old)
+        // Where the peer has rekeyed it too, its own successor is at hand.
+        guard offer.collision == nil else { return retire(old) }
+        if let index = children.firstIndex(where: { $0.inbound == old }) {
+            children[index].doubts = 2
+        }
+        requests.addFirst(offer.isAfresh ? .renewChild(old) : .rekeyChild(old))
     }
 }

@@ -165,6 +165,10 @@ struct Child: Hashable {
     var sends = true
     /// Its predecessor, which may be gone; nil for one that is superfluous too.
     var replaces: SPI?
+    /// Not 0 after a change of owner at either end hid what became of its rekeying: the peer may
+    /// have replaced it, or not have it any more. So often may the peer be busy before a new pair
+    /// is asked for in its place.
+    var doubts: UInt8 = 0
     /// So many packets went through it that it is to be rekeyed, whatever its time.
     var isNearlyUsed = false
     var rekey: UInt64

@@ -101,6 +101,7 @@ extension StateWriter {
         put(child.stage.rawValue)
         put(child.sends)
         put(child.replaces) { $0.put($1.value) }
+        put(child.doubts)
         put(child.isNearlyUsed)
         put(child.rekey)
         put(child.end)
@@ -283,7 +284,8 @@ extension StateReader {
         return Child(
             inbound: inbound, outbound: outbound, policy: policy, suite: suite, mode: mode,
             local: local, remote: remote, hasReplayWindow: hasReplayWindow, stage: stage,
-            sends: sends, replaces: replaces, isNearlyUsed: try flag(), rekey: try next(),
+            sends: sends, replaces: replaces, doubts: try next(),
+            isNearlyUsed: try flag(), rekey: try next(),
             end: try next())
     }
 }
