@@ -1,5 +1,6 @@
 // What a node finds when it begins, and what it leaves when it ends.
 
+internal import CLinux
 internal import ESP
 internal import Gateway
 internal import Glibc
