@@ -114,6 +114,7 @@ public final class LiveNode {
         poller.watch(device.descriptor)
         poller.watch(control.descriptor)
         poller.watch(signals.descriptor)
+        if let news = member.news { poller.watch(news) }
         if let manual { begin(manual) }
         // Only card and tables have the keys from now on.
         self.configuration.associations = nil
@@ -201,13 +202,17 @@ public final class LiveNode {
         let now = now
         if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
             member.gateway.tick(nowNanoseconds: now)
-            member.carry(now)
-            for event in member.takeNews() { log(.warning, "\(event)") }
-            for fault in member.takeFaults() { log(.warning, "\(fault)") }
+            carry(now)
         }
         if let deadline = endpoint.deadline, deadline <= now {
             perform(endpoint.advance(to: now, seconds: seconds))
         }
+    }
+
+    private func carry(_ now: UInt64) {
+        member.carry(now)
+        for event in member.takeNews() { log(.warning, "\(event)") }
+        for fault in member.takeFaults() { log(.warning, "\(fault)") }
     }
 
     private func serve(_ number: Int32) {
@@ -219,6 +224,8 @@ public final class LiveNode {
             receivePackets(socket)
         } else if number == signals.descriptor.number {
             while let signal = signals.next() { take(signal) }
+        } else if number == member.news?.number {
+            carry(now)
         } else if number == control.descriptor.number {
             while let session = control.accept() {
                 sessions[session.descriptor.number] = session
