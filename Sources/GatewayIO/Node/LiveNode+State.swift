@@ -57,7 +57,7 @@ extension LiveNode {
         if let refusal {
             return log(.warning, "manually keyed \(item.spi) is refused: \(refusal)")
         }
-        guard member.keep([ManualTunnels.note(item)], now) else {
+        guard member.keep(ManualTunnels.note(item), now) else {
             member.gateway.clear(item.spi, nowNanoseconds: now)
             member.carry(now)
             return log(.warning, "manually keyed \(item.spi) is refused: the disk failed")
@@ -112,7 +112,8 @@ extension LiveNode {
     /// Tells the disk how far everything came.
     func leave() {
         guard configuration.stateDirectory != nil else { return }
+        member.settle(now)
         member.publishAll(now)
-        for fault in member.takeFaults() { log(.warning, "\(fault)") }
+        carry()
     }
 }
