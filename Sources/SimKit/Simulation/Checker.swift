@@ -22,7 +22,7 @@ struct Checker {
     var lostHeld: UInt64 = 0
 
     init(tunnels: Int, duration: UInt64) {
-        sent = SequenceLedger(tunnels: tunnels)
+        sent = SequenceLedger(associations: tunnels)
         delivered = DeliveryLedger(tunnels: tunnels)
         let begin = Simulation.warmUpNanoseconds
         // Nothing is sent at the very end: that is nobody's outage.
@@ -34,7 +34,7 @@ struct Checker {
     /// No sequence number of an association is sent twice, and no nonce under a key.
     mutating func noteSent(_ packet: SentPacket, _ simulation: Simulation) {
         let verdict = sent.note(
-            tunnel: packet.tunnel, sequence: packet.sequence,
+            association: packet.association, sequence: packet.sequence,
             generation: packet.generation ?? 0)
         switch verdict {
         case .new: break
