@@ -55,7 +55,9 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "SimKit",
-            dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "Wire"],
+            dependencies: [
+                "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire",
+            ],
             swiftSettings: strict),
 
         // Edge and proof.
@@ -112,7 +114,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "SimKitTests",
-            dependencies: ["Cluster", "Crypto", "ESP", "Gateway", "SimKit", "TestSupport", "Wire"],
+            dependencies: [
+                "Cluster", "Crypto", "ESP", "Gateway", "IKEStub", "SimKit", "TestSupport", "Wire",
+            ],
             swiftSettings: strict),
         // Runs the built program; `Judges` are python programs that share no code with it.
         .testTarget(

@@ -36,7 +36,7 @@ private let arrows: [String: Set<String>] = [
     "Cluster": ["Crypto", "ESP", "Wire"],
     "Gateway": ["Cluster", "CryptoCardSim", "ESP", "Wire", "Crypto", "IKEStub"],
     // ── edge and proof ──
-    "SimKit": ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "Wire"],
+    "SimKit": ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire"],
     "GatewayIO": [
         "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub",
         "Wire", "Foundation", "Glibc", "Yams",
