@@ -51,7 +51,8 @@ let package = Package(
             name: "CryptoCardSim", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
         .target(name: "Cluster", dependencies: ["Crypto", "ESP", "Wire"], swiftSettings: strict),
         .target(
-            name: "Gateway", dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Wire"],
+            name: "Gateway",
+            dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "IKEStub", "Wire"],
             swiftSettings: strict),
         .target(
             name: "SimKit",
@@ -109,7 +110,7 @@ let package = Package(
             name: "GatewayTests",
             dependencies: [
                 "Cluster", "CMallocCounter", "Crypto", "CryptoCardSim", "ESP", "Gateway",
-                "TestSupport", "Wire",
+                "IKEStub", "TestSupport", "Wire",
             ],
             swiftSettings: strict),
         .testTarget(

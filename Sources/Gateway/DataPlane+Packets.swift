@@ -58,7 +58,7 @@ extension DataPlane {
             return .delivered
         case .ike(let header):
             let identifier = distribution.identifier(ofInitiatorCookie: header.initiatorCookie)
-            return owns(identifier) ? .ike : .foreign
+            return roles[Int(identifier.value)] == .foreign ? .foreign : .ike
         case .natKeepalive:
             return .natKeepalive
         case .other:

@@ -39,6 +39,7 @@ struct DataPlane: ~Copyable {
     let policy: TakeoverPolicy
     let rules: Rules
     let tableHoldsOwn: Bool
+    let library: CryptoLibrary
     var counters = GatewayCounters()
 
     let cardContents: CardContents
@@ -96,6 +97,7 @@ struct DataPlane: ~Copyable {
         policy = configuration.takeoverPolicy
         rules = configuration.rules
         tableHoldsOwn = configuration.tableHoldsOwn
+        self.library = library
         isWhole = configuration.backups == nil
         let catalogue = AssociationCatalogue()
         let isBounded = configuration.rules.hold(.capacityKept)

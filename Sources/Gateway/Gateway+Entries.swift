@@ -50,7 +50,7 @@ extension Gateway {
     mutating func install(
         _ inbound: consuming SecurityAssociation, _ outbound: consuming SecurityAssociation?,
         _ identifier: DistributionIdentifier, replacing old: SPI? = nil,
-        origin: (node: NodeID, request: UInt64)?, _ now: UInt64
+        origin: (node: NodeID, request: UInt64)?, isOfStep: Bool = false, _ now: UInt64
     ) -> (text: String, code: ForeignEntryAnswer.Code)? {
         let spi = inbound.parameters.spi
         if plane.generations[Int(identifier.value)] > Allocation.lastGeneration {
@@ -99,7 +99,8 @@ extension Gateway {
         if !configuration.rules.hold(.entryStored) { settle(entry, spi, origin: origin) }
         entries.adding.append(
             PendingEntry(
-                spi: spi, identifier: identifier, origin: origin, triedAt: 0, beganAt: now))
+                spi: spi, identifier: identifier, origin: origin, isOfStep: isOfStep, triedAt: 0,
+                beganAt: now))
         return nil
     }
 
@@ -131,7 +132,7 @@ extension Gateway {
     mutating func retryEntries(_ now: UInt64) {
         giveUpLateEntries(now)
         for place in entries.adding.indices
-        where entries.adding[place].request == nil
+        where entries.adding[place].request == nil && !entries.adding[place].isOfStep
             && now >= entries.adding[place].triedAt + Self.retryNanoseconds
         {
             putEntry(at: place, now)
@@ -172,7 +173,8 @@ extension Gateway {
     /// entry is cleared again.
     private mutating func giveUpLateEntries(_ now: UInt64) {
         let late = entries.adding.filter {
-            $0.request == nil && now >= $0.beganAt + Self.patienceNanoseconds
+            $0.request == nil && !$0.isOfStep
+                && now >= $0.beganAt + Self.patienceNanoseconds
         }
         for pending in late {
             entries.adding.removeAll { $0.spi == pending.spi }
@@ -193,17 +195,8 @@ extension Gateway {
         let pending = entries.adding[place]
         guard let entry = plane.table.find(pending.spi) else { return }
         entries.adding[place].triedAt = now
-        let published = plane.book.published(entry)
-        let tunnel = TunnelRecord(
-            identifier: pending.identifier,
-            generation: plane.generations[Int(pending.identifier.value)],
-            sendLimit: published.send, receiveLimit: published.receive,
-            inbound: plane.table.associations.association(of: entry),
-            outbound: plane.outboundAssociation(of: entry))
         let key = StoreKey.entry(pending.identifier, pending.spi)
-        let plain = tunnel.encode()
-        let nonce = makeNonce()
-        let value = plain.withUnsafeBytes { seal.seal($0, key: key, nonce: nonce) }
+        let value = sealedEntry(entry, key)
         entries.adding[place].request = client.submit(
             .transaction(
                 CoordinationTransaction(
@@ -213,6 +206,21 @@ extension Gateway {
                     ],
                     operations: [.put(key: key.text, value: value, lease: nil)])),
             nowNanoseconds: now)
+    }
+
+    /// A tunnel of this node as it is stored under its key.
+    mutating func sealedEntry(_ entry: AssociationHandle, _ key: StoreKey) -> [UInt8] {
+        let identifier = DistributionIdentifier(
+            plane.table.status(of: entry).distributionIdentifier)
+        let published = plane.book.published(entry)
+        let tunnel = TunnelRecord(
+            identifier: identifier, generation: plane.generations[Int(identifier.value)],
+            sendLimit: published.send, receiveLimit: published.receive,
+            inbound: plane.table.associations.association(of: entry),
+            outbound: plane.outboundAssociation(of: entry))
+        let plain = tunnel.encode()
+        let nonce = makeNonce()
+        return plain.withUnsafeBytes { seal.seal($0, key: key, nonce: nonce) }
     }
 
     /// The store's answer to an entry. A conflict means another allocation, or an entry with this
@@ -245,6 +253,12 @@ extension Gateway {
             default: break
             }
         }
+    }
+
+    /// An entry that came into the store with a step of its IKE SA.
+    mutating func noteStored(_ spi: SPI, revision: UInt64) {
+        guard let place = entries.adding.firstIndex(where: { $0.spi == spi }) else { return }
+        noteStored(at: place, revision: revision)
     }
 
     private mutating func noteStored(at place: Int, revision: UInt64) {

@@ -57,6 +57,7 @@ extension Gateway {
         let place = Int(identifier.value)
         guard moves.outgoing[place] != .idle else { return }
         moves.set(place, .idle)
+        reopenIKE(identifier, tickedAt)
         moves.handovers[place] = []
         plane.isRecording[place] = false
         plane.digests.removeAll { $0.identifier == identifier }
@@ -77,7 +78,8 @@ extension Gateway {
             if isOffered, isTelling {
                 offers.append((successor, .init(identifier: identifier, generation: generation)))
             } else if moves.mayLetGo(place, configuration.timing, now), !publishing.isOverrunning,
-                !client.isPromising(nowNanoseconds: now), !plane.isRecordFull
+                !client.isPromising(nowNanoseconds: now), !plane.isRecordFull,
+                isIKEClosed(identifier)
             {
                 // Numbers beyond the lease are in nobody's book: they are published first. And
                 // without the store, nobody could relieve this node, nor it go on.
@@ -131,6 +133,7 @@ extension Gateway {
             moves.outgoing[place] == .offered, plane.roles[place] == .owned
         else { return }
         moves.set(place, .ready(now))
+        closeIKE(move.identifier, now)
     }
 
     /// Everything that a successor must know, in as many datagrams as it takes.
@@ -196,6 +199,7 @@ extension Gateway {
     mutating func release(
         _ identifier: DistributionIdentifier, isOwner: Bool, _ now: UInt64
     ) {
+        releaseMessages(of: identifier, isOwner: isOwner, now)
         let packets = plane.held.take(identifier)
         guard !packets.isEmpty else { return }
         guard isOwner else {

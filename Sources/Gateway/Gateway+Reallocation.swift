@@ -83,6 +83,7 @@ extension Gateway {
     ) -> Int {
         let place = Int(identifier.value)
         forgetBeginning(of: identifier)
+        loseIKE(identifier)
         plane.roles[place] = .foreign
         isStale[place] = false
         endOutgoing(identifier)
@@ -121,11 +122,13 @@ extension Gateway {
         } else if isHandedOver || isRenewed {
             let named = isHandedOver ? takeNamed(of: identifier) : nil
             beginExactly(identifier, named: named, &report, now)
+            gainIKE(identifier)
             release(identifier, isOwner: true, now)
         } else {
             release(identifier, isOwner: false, now)
             plane.roles[place] = .loading
             loadingQueue.append(identifier)
+            gainIKE(identifier)
         }
         moves.endIncoming(identifier)
         publishing.isWanted[place] = true

@@ -29,12 +29,14 @@ extension Gateway {
     /// node has and the store has not was cleared while it was not looking.
     private mutating func takeSnapshot(_ pairs: [CoordinationPair], _ now: UInt64) {
         var stored: Set<SPI> = []
+        var spoken: [DistributionIdentifier: Set<UInt64>] = [:]
         var present: Set<NodeID> = []
         var allocation: CoordinationPair?
         for pair in pairs {
             switch StoreKey(text: pair.key) {
             case .allocation: allocation = pair
             case .entry(_, let spi): stored.insert(spi)
+            case .ike(let home, let localSPI): spoken[home, default: []].insert(localSPI)
             case .member(let member): present.insert(member)
             default: break
             }
@@ -47,6 +49,11 @@ extension Gateway {
             guard !stored.contains(status.spi), through <= client.revision else { continue }
             entries.cleared.note(status.spi, now)
             drop(entry, now)
+        }
+        for place in contents.readThrough.indices
+        where contents.readThrough[place] <= client.revision {
+            let home = DistributionIdentifier(UInt16(place))
+            forgetRecords(of: home, except: spoken[home] ?? [], through: client.revision)
         }
         for key in memberKeys.keys where !present.contains(key.node) {
             memberKeys.noteMissing(key.node, now)
@@ -133,6 +140,13 @@ extension Gateway {
                 distribution.identifier(of: spi) == identifier
             else { throw .misplaced }
             learn(tunnel, spi, pair, now)
+        case .ike(let identifier, let localSPI):
+            guard ike != nil else { return }
+            let record = try IKERecord(decoding: bytes)
+            guard record.identifier == identifier, record.localSPI == localSPI,
+                Int(identifier.value) < distribution.identifierCount
+            else { throw .misplaced }
+            learn(record, pair, now)
         }
     }
 
@@ -144,6 +158,9 @@ extension Gateway {
         case .entry(let identifier, let spi):
             contents.noteGone(spi, of: identifier, through: revision)
             if let entry = plane.table.find(spi) { drop(entry, now) }
+        case .ike(let identifier, let localSPI)
+        where Int(identifier.value) < distribution.identifierCount:
+            forget(identifier, localSPI, revision)
         case .member(let member):
             memberKeys.noteMissing(member, now)
         case .weight(let member):
@@ -177,7 +194,7 @@ extension Gateway {
             finishPublishing(reply, now)
         } else if contents.isReading(request) {
             finishReading(reply, request, now)
-        } else {
+        } else if !finishStep(reply, request, now) {
             finishEntry(reply, request, now)
         }
     }

@@ -41,6 +41,7 @@ extension Gateway {
             plane.close(entry)
             plane.table.remove(entry)
         }
+        forgetRecords(of: identifier, except: [], through: .max)
         contents.cancel(identifier)
         contents.states[Int(identifier.value)] = .absent
         contents.readThrough[Int(identifier.value)] = 0
@@ -179,7 +180,12 @@ extension Gateway {
         // Entries that were read before may have lost their keys since.
         contents.readThrough[Int(identifier.value)] = 0
         var stored: Set<SPI> = []
+        var spoken: Set<UInt64> = []
         for pair in pairs {
+            if case .ike(identifier, let localSPI) = StoreKey(text: pair.key) {
+                spoken.insert(localSPI)
+                take(pair, now)
+            }
             guard case .entry(identifier, let spi) = StoreKey(text: pair.key),
                 reading.gone[spi] ?? 0 < pair.modRevision
             else { continue }
@@ -193,6 +199,7 @@ extension Gateway {
                 drop(entry, now)
             }
         }
+        forgetRecords(of: identifier, except: spoken, through: revision)
         contents.readThrough[Int(identifier.value)] = revision
     }
 
@@ -252,6 +259,7 @@ extension Gateway {
         case .byLease:
             report.add(plane.load(identifier, now))
         }
+        gainIKE(identifier)
         if !reports.isEmpty {
             reports[reports.count - 1].loaded += report.loaded
             reports[reports.count - 1].updated += report.updated

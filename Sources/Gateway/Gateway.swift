@@ -67,6 +67,10 @@ public struct Gateway: ~Copyable {
     var publishing: Publishing
     var contents: TableContents
     var balance: Balance
+    var ike: IKESide?
+    /// The world's time, which the caller keeps right to some seconds: validity of certificates and
+    /// the age of what lay in the store are measured by it.
+    public var secondsSince1970: Int64 = 0
 
     /// A node that owns nothing yet, and asks the store at once.
     ///
@@ -149,6 +153,7 @@ public struct Gateway: ~Copyable {
     ) {
         precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
         plane.receive(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
+        if ike != nil { noteHeard(packets, verdicts, now) }
         if plane.isLackingKeys { pump(now) }
     }
 
@@ -218,6 +223,7 @@ public struct Gateway: ~Copyable {
         stepMoves(now)
         visitIdentifiers(now)
         retryEntries(now)
+        tickIKE(now)
         pump(now)
     }
 
@@ -230,6 +236,7 @@ public struct Gateway: ~Copyable {
         }
         // A move that can't go on, as the store is away, is looked at again and again, but not at
         // every moment.
+        deadline = min(deadline, nextIKEDeadline(now))
         let moving = moves.nextDeadline(configuration.timing)
         return min(deadline, moving > tickedAt ? moving : tickedAt + Self.moveRetryNanoseconds)
     }
@@ -239,6 +246,8 @@ public struct Gateway: ~Copyable {
         plane.servingUntil = servingUntil(now)
         readEntries(now)
         decide(now)
+        noteRights()
+        submitSteps(now)
         for (id, request) in client.takeRequests() { outputs.append(.request(id: id, request)) }
     }
 

@@ -1,6 +1,7 @@
 // What a node wants done, and what it has to tell.
 
 public import Cluster
+public import IKEStub
 public import Wire
 
 /// Something for the caller to carry out, in order.
@@ -13,6 +14,12 @@ public enum GatewayOutput: Sendable {
     case inner([UInt8])
     /// An outer packet whose inner one was held during a planned move.
     case outer([UInt8])
+    /// An IKE message for a peer, without the marker.
+    case message([UInt8], IKEPath)
+    /// One octet 0xFF that keeps a NAT's mapping alive (RFC 3948 §2.3).
+    case keepalive(IKEPath)
+    /// A line for the operator.
+    case report(IKEReport)
     /// News.
     case event(GatewayEvent)
 }
@@ -23,6 +30,14 @@ public enum GatewayEvent: Equatable, Sendable {
     case established(SPI)
     /// The tunnel is not, and will not be; why, and what to do.
     case refused(SPI, String)
+    /// The tunnel, which an IKE SA had made, is over.
+    case cleared(SPI)
+    /// An IKE SA with this local SPI is established, or took over from its predecessor.
+    case ikeEstablished(UInt64)
+    /// An IKE SA is gone.
+    case ikeClosed(UInt64)
+    /// This node goes on with an IKE SA of another.
+    case ikeAdopted(UInt64)
     /// A new allocation is in force, and everything for it is loaded and cleared.
     case reallocated(ReallocationReport)
     /// The store holds something that can't be right; what, and why it was not believed.

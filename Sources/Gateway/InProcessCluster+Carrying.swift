@@ -79,6 +79,8 @@ extension InProcessCluster {
             released.append(octets)
         case .event(let event):
             news.append(event)
+        // These nodes are given their tunnels, and speak no IKE.
+        case .message, .keepalive, .report: break
         }
     }
 

@@ -10,6 +10,8 @@ struct PendingEntry {
     let identifier: DistributionIdentifier
     /// Who determined it, if not this node, and the number it asked with.
     let origin: (node: NodeID, request: UInt64)?
+    /// It goes to the store with a step of its IKE SA, not by itself.
+    var isOfStep = false
     /// The request under way, if any.
     var request: UInt64?
     var triedAt: UInt64

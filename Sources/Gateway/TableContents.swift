@@ -71,7 +71,8 @@ struct TableContents {
     /// False for a value of the store that is not this node's to keep, or that it has read already.
     func takes(_ key: StoreKey, revision: UInt64) -> Bool {
         switch key {
-        case .entry(let identifier, _) where Int(identifier.value) < states.count:
+        case .entry(let identifier, _) where Int(identifier.value) < states.count,
+            .ike(let identifier, _) where Int(identifier.value) < states.count:
             let place = Int(identifier.value)
             return states[place] != .absent && revision > readThrough[place]
         case .lease(let identifier) where Int(identifier.value) < states.count:

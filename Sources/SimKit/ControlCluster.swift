@@ -224,7 +224,7 @@ public final class ControlCluster {
                 queue.push(at: now + link, .datagram(receiver, octets))
             case .request(let id, let request):
                 queue.push(at: now + link, .request(number, id, request))
-            case .inner, .outer, .event: break
+            case .inner, .outer, .event, .message, .keepalive, .report: break
             }
         }
         let deadline = max(node.gateway.nextDeadline(nowNanoseconds: now), now + 1000)

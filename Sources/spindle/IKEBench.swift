@@ -117,7 +117,7 @@ final class IKEBench {
         return IKEEndpoint(
             IKEEnvironment(
                 library: library, configuration: configuration, random: SystemRandomSource(),
-                resources: LocalResources(capacity: .max), generation: 1), now: 0)
+                resources: LocalResources(capacity: .max)), now: 0)
     }
 
     /// One set-up from an address of its own; without INITIAL_CONTACT's search it costs the same

@@ -107,7 +107,7 @@ import Wire
         var random: any RandomSource = SystemRandomSource()
         var seen: Set<SPI> = []
         for _ in 0..<200 {
-            let cookie = resources.initiatorSPI(&random)
+            let cookie = resources.initiatorSPI(replacing: nil, &random)
             let spi = try #require(resources.inboundSPI(initiatorSPI: cookie, &random))
             #expect(
                 distribution.identifier(of: spi)

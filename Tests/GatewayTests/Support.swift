@@ -266,7 +266,8 @@ final class Node {
                     gateway.receive(reply, to: id, nowNanoseconds: clock)
                 case .event(let event): news.append(event)
                 case .inner(let octets): released.append(octets)
-                case .datagram, .outer: Issue.record("nobody is there: \(output)")
+                case .datagram, .outer, .message, .keepalive, .report:
+                    Issue.record("nobody is there: \(output)")
                 }
             }
             let isBehind = !delaysWatch && watch.map { $0.revision <= store.revision } ?? false

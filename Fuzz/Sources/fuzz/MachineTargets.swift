@@ -54,8 +54,7 @@ private func configuration(isLeft: Bool) -> IKEConfiguration {
 private func environment(isLeft: Bool) -> IKEEnvironment {
     IKEEnvironment(
         library: required(try? CryptoLibrary()), configuration: configuration(isLeft: isLeft),
-        random: CountingSource(isLeft ? 1 : 2), resources: LocalResources(capacity: 20),
-        generation: 1)
+        random: CountingSource(isLeft ? 1 : 2), resources: LocalResources(capacity: 20))
 }
 
 private let path = IKEPath(

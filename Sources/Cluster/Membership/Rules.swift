@@ -39,6 +39,8 @@ public enum Rule: String, CaseIterable, Hashable, Sendable {
     case renewedAfterRestart
     /// A tunnel is promised to the peer only after its entry is in the store.
     case entryStored
+    /// A message of IKE leaves only after the state that it comes from is in the store.
+    case ikeStored
     /// A cleared entry is cleared on all nodes.
     case clearingTold
     /// After changes were missed, the table is compared with the store again.

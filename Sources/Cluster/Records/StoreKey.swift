@@ -15,11 +15,14 @@ public enum StoreKey: Hashable, Sendable {
     case lease(DistributionIdentifier)
     /// A tunnel's ``TunnelRecord``, by the SPI of its inbound association.
     case entry(DistributionIdentifier, SPI)
+    /// The ``IKERecord`` of an IKE SA, by the identifier whose owner speaks for it and the SPI that
+    /// the cluster chose for it.
+    case ike(DistributionIdentifier, UInt64)
 
     /// What all keys begin with.
     public static let prefix = "spindle/"
 
-    /// What the keys of all tunnels of an identifier begin with, and no others.
+    /// What the keys of all tunnels and IKE SAs of an identifier begin with, and no others.
     public static func entries(of identifier: DistributionIdentifier) -> String {
         "spindle/entry/" + hexadecimal(identifier) + "/"
     }
@@ -33,6 +36,8 @@ public enum StoreKey: Hashable, Sendable {
         case .lease(let identifier): "spindle/lease/" + Self.hexadecimal(identifier)
         case .entry(let identifier, let spi):
             "spindle/entry/" + Self.hexadecimal(identifier) + "/" + spi.description
+        case .ike(let identifier, let localSPI):
+            Self.entries(of: identifier) + "ike/" + Self.hexadecimal(localSPI)
         }
     }
 
@@ -56,6 +61,11 @@ public enum StoreKey: Hashable, Sendable {
             guard let identifier = identifier(parts[2]), let spi = number(parts[3], radix: 16)
             else { return nil }
             return .entry(identifier, SPI(spi))
+        case ("entry", 5):
+            guard let identifier = identifier(parts[2]),
+                let spi = UInt64(String(decoding: parts[4], as: UTF8.self), radix: 16)
+            else { return nil }
+            return .ike(identifier, spi)
         default: return nil
         }
     }
@@ -81,7 +91,11 @@ public enum StoreKey: Hashable, Sendable {
     }
 
     private static func hexadecimal(_ identifier: DistributionIdentifier) -> String {
-        let digits = String(identifier.value, radix: 16)
-        return String(repeating: "0", count: 4 - digits.count) + digits
+        hexadecimal(UInt64(identifier.value), digits: 4)
+    }
+
+    private static func hexadecimal(_ number: UInt64, digits count: Int = 16) -> String {
+        let digits = String(number, radix: 16)
+        return String(repeating: "0", count: count - digits.count) + digits
     }
 }

@@ -84,7 +84,7 @@ public final class LiveNode {
             member.gateway.distribution, capacity: configuration.cardCapacity)
         environment = IKEEnvironment(
             library: library, configuration: configuration.ike, random: random,
-            resources: resources, generation: 1)
+            resources: resources)
         endpoint = IKEEndpoint(environment, now: member.founded)
         control = try ControlListener(path: configuration.controlSocket)
         datagramSockets = try Self.openDatagramSockets(configuration)

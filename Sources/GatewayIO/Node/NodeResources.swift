@@ -20,9 +20,11 @@ final class NodeResources: IKEResources {
         self.capacity = capacity
     }
 
-    func initiatorSPI(_ random: inout any RandomSource) -> UInt64 {
-        addresses.initiatorSPI(&random)
+    func initiatorSPI(replacing predecessor: UInt64?, _ random: inout any RandomSource) -> UInt64 {
+        addresses.initiatorSPI(replacing: predecessor, &random)
     }
+
+    func generation(initiatorSPI: UInt64) -> UInt16 { 1 }
 
     func responderSPI(initiatorSPI: UInt64, _ random: inout any RandomSource) -> UInt64 {
         addresses.responderSPI(initiatorSPI: initiatorSPI, &random)

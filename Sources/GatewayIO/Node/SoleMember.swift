@@ -112,7 +112,7 @@ final class SoleMember {
             gateway.receive(reply, to: id, nowNanoseconds: now)
         case .event(let event): news.append(event)
         // There is nobody else, and nothing moves.
-        case .datagram, .inner, .outer: break
+        case .datagram, .inner, .outer, .message, .keepalive, .report: break
         }
     }
 

@@ -71,7 +71,9 @@ extension IKEAssociation {
             initiatorSPI: header.initiatorSPI, &environment.random)
         let association = IKEAssociation(
             role: .responder, initiatorSPI: header.initiatorSPI, responderSPI: spi, path: path,
-            stage: .initAnswered, generation: environment.generation, now: step.now)
+            stage: .initAnswered,
+            generation: environment.resources.generation(initiatorSPI: header.initiatorSPI),
+            now: step.now)
         association.suite = request.suite
         association.times.end = step.after(lifetime)
         let handshake = Handshake(

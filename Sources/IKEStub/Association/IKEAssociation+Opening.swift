@@ -14,10 +14,10 @@ extension IKEAssociation {
         _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) -> IKEAssociation {
         let environment = step.environment
-        let spi = environment.resources.initiatorSPI(&environment.random)
+        let spi = environment.resources.initiatorSPI(replacing: nil, &environment.random)
         let association = IKEAssociation(
             role: .initiator, initiatorSPI: spi, responderSPI: 0, path: path, stage: .initSent,
-            generation: environment.generation, now: step.now)
+            generation: environment.resources.generation(initiatorSPI: spi), now: step.now)
         association.connection = connection.name
         association.localIdentity = connection.localIdentity
         let group = connection.proposals[0].groups[0]

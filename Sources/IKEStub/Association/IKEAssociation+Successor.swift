@@ -12,7 +12,8 @@ extension IKEAssociation {
         guard let policy = environment.configuration.connection(named: connection),
             let group = group ?? suite?.group
         else { return }
-        let spi = environment.resources.initiatorSPI(&environment.random)
+        let spi = environment.resources.initiatorSPI(
+            replacing: initiatorSPI, &environment.random)
         let offer = SuccessorOffer(
             localSPI: spi, nonce: environment.random.octets(nonceBytes),
             agreement: try KeyAgreement(group, random: &environment.random))
@@ -186,7 +187,9 @@ extension IKEAssociation {
         let environment = step.environment
         let successor = IKEAssociation(
             role: role, initiatorSPI: initiatorSPI, responderSPI: responderSPI, path: path,
-            stage: .established, generation: environment.generation, now: step.now)
+            stage: .established,
+            generation: environment.resources.generation(initiatorSPI: initiatorSPI),
+            now: step.now)
         let identity = ExchangeIdentity(
             initiatorNonce: SecretBytes(nonces.initiator),
             responderNonce: SecretBytes(nonces.responder), initiatorSPI: initiatorSPI,

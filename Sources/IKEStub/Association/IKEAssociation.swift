@@ -75,6 +75,8 @@ public final class IKEAssociation {
     var predecessor: UInt64?
     /// When the endpoint will look at it again.
     var scheduled = UInt64.max
+    /// Its state is on the way to somewhere: nothing is due.
+    var isHeld = false
 
     /// What a peer may send in fragments before it is authenticated: room for some certificates.
     private static let strangerParts = Reassembly.Limits(octets: 24_576)

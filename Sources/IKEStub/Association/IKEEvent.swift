@@ -59,6 +59,9 @@ public struct IKEOutcome {
     /// event is carried out, so that every successor gives the same answers.
     public internal(set) var changed: [UInt64] = []
 
+    /// Local SPIs of the IKE SAs that took part: those changed, and those that were only asked.
+    public internal(set) var involved: [UInt64] = []
+
     /// IKE SAs beside the one that was called: they are to be put in their place.
     var touched: [IKEAssociation] = []
 
@@ -72,5 +75,10 @@ public struct IKEOutcome {
 
     mutating func noteChange(of localSPI: UInt64) {
         if !changed.contains(localSPI) { changed.append(localSPI) }
+        involve(localSPI)
+    }
+
+    mutating func involve(_ localSPI: UInt64) {
+        if !involved.contains(localSPI) { involved.append(localSPI) }
     }
 }

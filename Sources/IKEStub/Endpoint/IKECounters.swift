@@ -32,7 +32,8 @@ public enum IKEDropReason: String, CaseIterable, Sendable {
 public struct IKECounters: Sendable {
     private var counts = [UInt64](repeating: 0, count: IKEDropReason.allCases.count)
 
-    init() {}
+    /// Nothing was dropped.
+    public init() {}
 
     /// How many datagrams were dropped for that reason.
     public subscript(reason: IKEDropReason) -> UInt64 { counts[Self.index(reason)] }

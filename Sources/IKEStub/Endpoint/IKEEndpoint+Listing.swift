@@ -22,6 +22,8 @@ public struct ChildSummary: Sendable {
     public let remote: [TrafficSelector]
     /// False for a pair that has a successor, or is over.
     public let isCurrent: Bool
+    /// False while the pair that it replaces sends: its peer has given no sign of being ready.
+    public let sends: Bool
 }
 
 /// An IKE SA as an operator sees it.
@@ -65,6 +67,11 @@ extension IKEEndpoint {
         associations[localSPI].map(IKESummary.init)
     }
 
+    /// The initiator's SPI of an IKE SA; nil: there is none with this local SPI.
+    public func initiatorSPI(of localSPI: UInt64) -> UInt64? {
+        associations[localSPI]?.initiatorSPI
+    }
+
     /// The local SPI of the IKE SA that a pair of CHILD SAs belongs to, found by looking through
     /// all; nil: none knows the pair.
     public func localSPI(ofChild spi: SPI) -> UInt64? {
@@ -102,7 +109,7 @@ extension IKESummary {
             ChildSummary(
                 inbound: child.inbound, outbound: child.outbound, policy: child.policy,
                 suite: child.suite.description, mode: child.mode, local: child.local,
-                remote: child.remote, isCurrent: child.stage == .active)
+                remote: child.remote, isCurrent: child.stage == .active, sends: child.sends)
         }
     }
 }

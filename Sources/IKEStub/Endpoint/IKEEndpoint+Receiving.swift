@@ -130,6 +130,7 @@ extension IKEEndpoint {
             guard association.handshake?.request == datagram else {
                 return counters.count(.unexpected)
             }
+            outcome.involve(spi)
             return outcome.events.append(.send(association.responses.last, path))
         }
         guard admits(message, path, step, &outcome) else { return }
@@ -235,6 +236,7 @@ extension IKEEndpoint {
                 &outcome)
             halfOpen.insert(association)
             keep(association)
+            outcome.involve(association.localSPI)
         } catch {
             counters.count(.library)
         }

@@ -49,7 +49,19 @@ public final class IKEEndpoint {
     public func advance(to now: UInt64, seconds: Int64) -> IKEOutcome {
         var outcome = IKEOutcome()
         let step = Step(now: now, seconds: seconds, endpoint: self)
-        while let next = due.min, next.time <= now {
+        while advanceNext(step, &outcome) {}
+        return outcome
+    }
+
+    /// Does what is due for one IKE SA, with those that it takes along; nil: nothing is due.
+    public func advanceNext(to now: UInt64, seconds: Int64) -> IKEOutcome? {
+        var outcome = IKEOutcome()
+        let step = Step(now: now, seconds: seconds, endpoint: self)
+        return advanceNext(step, &outcome) ? outcome : nil
+    }
+
+    private func advanceNext(_ step: borrowing Step, _ outcome: inout IKEOutcome) -> Bool {
+        while let next = due.min, next.time <= step.now {
             due.removeMin()
             guard let association = associations[next.localSPI],
                 association.scheduled == next.time
@@ -58,8 +70,40 @@ public final class IKEEndpoint {
             perform(association, step, &outcome) { step, outcome throws(CryptoError) in
                 try association.advance(step, &outcome)
             }
+            return true
         }
-        return outcome
+        return false
+    }
+
+    /// Lets nothing be due for an IKE SA, while its state is on the way to the store or to another
+    /// node. Messages to it are not to be shown to the endpoint meanwhile.
+    public func hold(_ localSPI: UInt64) {
+        guard let association = associations[localSPI], !association.isHeld else { return }
+        association.isHeld = true
+        settle(association)
+    }
+
+    /// Ends a ``hold(_:)``. The peer has as long for its answer as if a request that has not been
+    /// repeated yet left now.
+    public func release(_ localSPI: UInt64, now: UInt64) {
+        guard let association = associations[localSPI], association.isHeld else { return }
+        association.isHeld = false
+        if let outstanding = association.requests.outstanding, outstanding.repetitions == 0 {
+            let step = Step(now: now, seconds: 0, endpoint: self)
+            let patience = association.timers(environment).retransmission
+            association.requests.outstanding?.repeatAt = max(
+                outstanding.repeatAt, step.after(patience))
+        }
+        settle(association)
+    }
+
+    /// True while an IKE SA and another are the two results of one crossing of requests, of which
+    /// one will inherit (RFC 7296 §2.8.2): they can't be parted.
+    public func isEntangled(_ localSPI: UInt64) -> Bool {
+        guard let predecessor = associations[localSPI]?.predecessor,
+            case .rekeyIKE(let offer) = associations[predecessor]?.requests.outstanding?.exchange
+        else { return false }
+        return offer.collision?.localSPI == localSPI
     }
 
     /// Puts an IKE SA that was touched in its place: in the heap, or out of the tables.
@@ -71,7 +115,7 @@ public final class IKEEndpoint {
             }
             return
         }
-        let deadline = association.deadline(environment)
+        let deadline = association.isHeld ? .max : association.deadline(environment)
         guard deadline != association.scheduled else { return }
         association.scheduled = deadline
         if deadline != .max { due.insert(Due(time: deadline, localSPI: association.localSPI)) }
@@ -83,9 +127,11 @@ public final class IKEEndpoint {
         _ association: IKEAssociation, _ step: borrowing Step, _ outcome: inout IKEOutcome,
         _ body: (borrowing Step, inout IKEOutcome) throws(CryptoError) -> Void
     ) {
+        outcome.involve(association.localSPI)
         do throws(CryptoError) {
             try body(step, &outcome)
             while let other = outcome.touched.popLast() {
+                outcome.involve(other.localSPI)
                 try other.runTasks(step, &outcome)
                 settle(other)
             }

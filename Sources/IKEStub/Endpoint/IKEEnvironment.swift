@@ -6,8 +6,11 @@ public import Wire
 
 /// Numbers and addresses of which only the node, or its cluster, knows which are free.
 public protocol IKEResources {
-    /// An SPI for an IKE SA that we begin. In a cluster its distribution identifier is ours.
-    mutating func initiatorSPI(_ random: inout any RandomSource) -> UInt64
+    /// An SPI for an IKE SA that we begin. In a cluster its distribution identifier is ours, and
+    /// that of `predecessor`, the initiator's SPI of the IKE SA that gets new keys.
+    mutating func initiatorSPI(
+        replacing predecessor: UInt64?, _ random: inout any RandomSource
+    ) -> UInt64
     /// An SPI for an IKE SA that a peer began.
     mutating func responderSPI(
         initiatorSPI: UInt64, _ random: inout any RandomSource
@@ -25,6 +28,9 @@ public protocol IKEResources {
     mutating func address(from pool: AddressPool, for identity: Identity) -> IPAddress?
     /// The peer is gone.
     mutating func release(_ address: IPAddress)
+    /// The generation of whoever owns an IKE SA with this initiator's SPI now; see
+    /// ``IKEAssociation``.
+    func generation(initiatorSPI: UInt64) -> UInt16
     /// When the last good packet came in through the pair, in nanoseconds of the owner's clock.
     func lastReceived(_ spi: SPI) -> UInt64?
 }
@@ -46,19 +52,16 @@ public final class IKEEnvironment {
     public var random: any RandomSource
     /// Numbers and addresses.
     public var resources: any IKEResources
-    /// See ``IKEAssociation/generation``.
-    public var generation: UInt16
 
     /// See the properties.
     public init(
         library: CryptoLibrary, configuration: IKEConfiguration, random: any RandomSource,
-        resources: any IKEResources, generation: UInt16
+        resources: any IKEResources
     ) {
         self.library = library
         self.configuration = configuration
         self.random = random
         self.resources = resources
-        self.generation = generation
     }
 }
 

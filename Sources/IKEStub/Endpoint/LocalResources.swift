@@ -20,9 +20,9 @@ public struct LocalResources: IKEResources {
     var addressesTaken: Int { holders.count }
 
     /// Random, not 0.
-    public mutating func initiatorSPI(_ random: inout any RandomSource) -> UInt64 {
-        nonZero(&random)
-    }
+    public mutating func initiatorSPI(
+        replacing predecessor: UInt64?, _ random: inout any RandomSource
+    ) -> UInt64 { nonZero(&random) }
 
     /// Random, not 0.
     public mutating func responderSPI(
@@ -66,13 +66,21 @@ public struct LocalResources: IKEResources {
     public mutating func address(
         from pool: AddressPool, for identity: Identity
     ) -> IPAddress? {
+        address(from: pool, for: identity) { _ in true }
+    }
+
+    /// The same among the addresses that `isOurs` allows. All of a pool may be looked at, up to
+    /// 65 536 addresses.
+    public mutating func address(
+        from pool: AddressPool, for identity: Identity, where isOurs: (IPAddress) -> Bool
+    ) -> IPAddress? {
         let first = pool.range.first
         let size = pool.size
         let digest = identity.body.withUnsafeBytes { Hash.sha256.digest($0) }
         let start = digest[..<8].reduce(0) { $0 << 8 | UInt64($1) } % size
-        for step in 0..<min(size, UInt64(holders.count) + 1) {
+        for step in 0..<min(size, UInt64(holders.count) + 65_536) {
             let address = first.advanced(by: (start + step) % size)
-            guard holders[address] == nil else { continue }
+            guard holders[address] == nil, isOurs(address) else { continue }
             holders[address] = identity
             return address
         }
@@ -81,6 +89,9 @@ public struct LocalResources: IKEResources {
 
     /// Frees the address.
     public mutating func release(_ address: IPAddress) { holders[address] = nil }
+
+    /// Always 1: nobody else ever owns these IKE SAs.
+    public func generation(initiatorSPI: UInt64) -> UInt16 { 1 }
 
     /// What ``noteReceived(_:at:)`` was told.
     public func lastReceived(_ spi: SPI) -> UInt64? { received[spi] }

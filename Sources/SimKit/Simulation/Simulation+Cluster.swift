@@ -22,6 +22,7 @@ extension Simulation {
                 checker.released += 1
                 octets.withUnsafeBytes { sendOuter($0, from: number) }
             case .event(let event): take(event, at: number)
+            case .message, .keepalive, .report: break
             }
         }
         recorder?.tell(life.gateway.toldSuspects, by: node.id, at: now)
@@ -265,6 +266,7 @@ extension Simulation {
         case .recordRefused(let key, let reason):
             note { "node \(nodes[number].id): \(key) refused: \(reason)" }
             figures.recordsRefused += 1
+        case .cleared, .ikeEstablished, .ikeClosed, .ikeAdopted: break
         case .generationsLow(let identifier, let left):
             note {
                 "node \(nodes[number].id): identifier \(identifier) has \(left) generations left"

@@ -210,8 +210,8 @@ private func warrior() throws -> ConfigurationText {
             IKEEndpoint(
                 IKEEnvironment(
                     library: try CryptoLibrary(), configuration: try text.parse().configuration.ike,
-                    random: SystemRandomSource(), resources: LocalResources(capacity: 10),
-                    generation: 1), now: 1)
+                    random: SystemRandomSource(), resources: LocalResources(capacity: 10)),
+                now: 1)
         }
         let remote = try #require(IPAddress(address))
         let local = try #require(IPAddress("192.0.2.2"))

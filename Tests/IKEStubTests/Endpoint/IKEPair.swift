@@ -187,7 +187,7 @@ final class IKEPair {
         func world(_ configuration: IKEConfiguration, _ seed: UInt64) -> IKEEnvironment {
             IKEEnvironment(
                 library: library, configuration: configuration, random: SeededSource(seed),
-                resources: LocalResources(capacity: capacity), generation: 1)
+                resources: LocalResources(capacity: capacity))
         }
         self.left = IKEEnd(world(left, seed), capacity: capacity, now: now)
         self.right = IKEEnd(
