@@ -103,7 +103,7 @@ final class IKEBankWorld {
     }
 
     private func receiveAtPeer(_ packet: [UInt8]) {
-        if packet.withUnsafeBytes({ bank.receiveMessage($0, now: now) }) { return }
+        if packet.withUnsafeBytes({ bank.receiveMessage($0, now: now) }) != nil { return }
         var octets = packet
         let verdict = octets.withUnsafeMutableBytes { bytes -> PeerVerdict? in
             guard let base = bytes.baseAddress else { return nil }

@@ -38,8 +38,7 @@ final class IKEStation {
         self.bank = bank
         environment = IKEEnvironment(
             library: library, configuration: bank.gatewayConfiguration,
-            random: SimulationRandomSource(random), resources: LocalResources(capacity: 4096),
-            generation: 5)
+            random: SimulationRandomSource(random), resources: LocalResources(capacity: 4096))
         endpoint = IKEEndpoint(environment, now: 0)
         senders = Array(repeating: [], count: bank.count)
         slab = AssociationSlab(capacity: 8192, catalogue: AssociationCatalogue())

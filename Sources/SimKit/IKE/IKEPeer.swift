@@ -40,6 +40,8 @@ final class IKEPeer {
     var isSilent = false
     /// When it begins a set-up of its own accord.
     var beginsAt: UInt64 = .max
+    /// When it asks for a pair, where its IKE SA has none.
+    var asksAt: UInt64 = .max
     /// Its CREATE_CHILD_SA requests that are not answered.
     var asking: [CrossingRequests.Place] = []
     /// Requests of the gateway that crossed one of them, each counted once.
@@ -59,11 +61,14 @@ final class IKEPeer {
     func restart(now: UInt64) {
         endpoint = IKEEndpoint(environment, now: now)
         isUp = false
+        beginsAt = .max
+        asksAt = .max
         asking = []
+        crossed = []
     }
 
     /// When it has something to do by itself; `.max`: never.
-    var deadline: UInt64 { isSilent ? .max : min(endpoint.deadline ?? .max, beginsAt) }
+    var deadline: UInt64 { isSilent ? .max : min(endpoint.deadline ?? .max, beginsAt, asksAt) }
 
     func pair(inbound spi: SPI) -> Pair? { pairs.first { $0.inbound == spi } }
 }

@@ -98,18 +98,19 @@ extension IKEPeerBank {
 
     // MARK: Arriving
 
-    /// Takes an IKE packet that a gateway sent; false: it is none, or for nobody here.
-    func receiveMessage(_ packet: UnsafeRawBufferPointer, now: UInt64) -> Bool {
+    /// Takes an IKE packet that a gateway sent. Returns whose it is; nil: it is none, or for nobody
+    /// here.
+    func receiveMessage(_ packet: UnsafeRawBufferPointer, now: UInt64) -> Int? {
         guard let (message, path) = IKEPacket.read(packet), let number = peer(at: path.local)
-        else { return false }
+        else { return nil }
         let peer = peers[number]
-        guard !peer.isSilent else { return true }
+        guard !peer.isSilent else { return number }
         figures.received += 1
         noteCrossing(message, peer)
         let outcome = peer.endpoint.receive(
             message, path: path, now: now, seconds: Self.seconds(now))
         perform(outcome, peer, now)
-        return true
+        return number
     }
 
     /// A request that comes while one of the same IKE SA is not answered has crossed it.

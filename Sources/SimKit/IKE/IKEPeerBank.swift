@@ -28,8 +28,8 @@ extension IKETimers {
     /// Everything happens within seconds, and nobody is taken for dead within ten of them.
     static let brisk: IKETimers = {
         var timers = IKETimers()
-        timers.rekeyIKE = 4_000_000_000
-        timers.rekeyChild = 1_500_000_000
+        timers.rekeyIKE = 3_000_000_000
+        timers.rekeyChild = 1_200_000_000
         timers.rekeyJitter = 300_000_000
         timers.overtime = 60_000_000_000
         timers.liveness = 700_000_000
@@ -82,6 +82,8 @@ final class IKEPeerBank {
     static let gatewayIdentity = Identity.fqdn("gateway.sim")
     /// From the end of an IKE SA to the next set-up, where one is wanted.
     private static let pauseNanoseconds: UInt64 = 20_000_000
+    /// A peer whose IKE SA has no pair asks for one after so long.
+    private static let patienceNanoseconds: UInt64 = 500_000_000
 
     let count: Int
     let register = SPIRegister()
@@ -125,7 +127,7 @@ final class IKEPeerBank {
                 beginner: number % 4 < options.gatewayBegins ? .gateway : .peer,
                 environment: IKEEnvironment(
                     library: library, configuration: plan.peer(number, options.timers),
-                    random: source, resources: numbers, generation: 1),
+                    random: source, resources: numbers),
                 numbers: numbers)
         }
         serials = Array(repeating: 0, count: count)
@@ -208,7 +210,6 @@ final class IKEPeerBank {
         let end = peers[peer]
         end.isSilent = true
         end.wantsTunnel = false
-        end.beginsAt = .max
         for pair in end.pairs { wipe(pair) }
         end.pairs = []
         end.senders = []
@@ -238,6 +239,10 @@ final class IKEPeerBank {
             end.beginsAt = .max
             begin(end, now)
         }
+        if now >= end.asksAt {
+            end.asksAt = .max
+            askForPair(end, now)
+        }
         if let due = end.endpoint.deadline, due <= now {
             perform(end.endpoint.advance(to: now, seconds: Self.seconds(now)), end, now)
         }
@@ -253,8 +258,22 @@ final class IKEPeerBank {
         perform(outcome, peer, now)
     }
 
-    /// A peer that wants a tunnel and has no IKE SA begins anew.
+    /// Whatever the gateway had no room for a while ago, it may have now.
+    private func askForPair(_ peer: IKEPeer, _ now: UInt64) {
+        guard peer.wantsTunnel, peer.senders.isEmpty,
+            let owner = peer.endpoint.summaries().first(where: \.isEstablished),
+            let outcome = peer.endpoint.command(
+                .createChild(Self.policy), localSPI: owner.localSPI, now: now,
+                seconds: Self.seconds(now))
+        else { return }
+        perform(outcome, peer, now)
+    }
+
+    /// A peer that wants a tunnel and has no IKE SA begins anew, or asks for the pair that it lacks.
     func resume(_ peer: IKEPeer, _ now: UInt64) {
+        if peer.isUp, peer.senders.isEmpty, peer.asksAt == .max {
+            peer.asksAt = now + Self.patienceNanoseconds
+        }
         guard peer.endpoint.count == 0 else { return }
         if peer.isUp {
             peer.isUp = false

@@ -45,7 +45,9 @@ final class PeerNumbers: IKEResources {
         self.register = register
     }
 
-    func initiatorSPI(_ random: inout any RandomSource) -> UInt64 { nonZero(&random) }
+    func initiatorSPI(replacing predecessor: UInt64?, _ random: inout any RandomSource) -> UInt64 {
+        nonZero(&random)
+    }
 
     func responderSPI(initiatorSPI: UInt64, _ random: inout any RandomSource) -> UInt64 {
         nonZero(&random)
@@ -67,6 +69,8 @@ final class PeerNumbers: IKEResources {
     func address(from pool: AddressPool, for identity: Identity) -> IPAddress? { nil }
 
     func release(_ address: IPAddress) {}
+
+    func generation(initiatorSPI: UInt64) -> UInt16 { 1 }
 
     func lastReceived(_ spi: SPI) -> UInt64? { received[spi] }
 

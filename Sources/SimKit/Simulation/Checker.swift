@@ -188,6 +188,7 @@ extension Simulation {
         }
         stored.sort()
         checkContents(alive, stored)
+        guard speakers == nil else { return checkSpeaking(alive, stored) }
         for tunnel in tunnels.indices where tunnels[tunnel].state != .wanted {
             let isStored = stored.contains(peers.gatewaySPI(of: tunnel))
             if isStored != (tunnels[tunnel].state == .established) {
@@ -248,10 +249,10 @@ extension Simulation {
         guard isLossless, options.whenFull == .serveFromHost || sum.drops[.cardFull] == 0 else {
             return
         }
-        for tunnel in tunnels.indices where tunnels[tunnel].state == .established {
+        for tunnel in tunnels.indices where isWhole(tunnel) {
             let up = checker.delivered.count(tunnel, isToPeer: false)
             let down = checker.delivered.count(tunnel, isToPeer: true)
-            if up != Int(peers.serial(of: tunnel)) || down != Int(tunnels[tunnel].serverSerial) {
+            if up != Int(ends.serial(of: tunnel)) || down != Int(tunnels[tunnel].serverSerial) {
                 fail("tunnel \(tunnel) lost packets though nothing was lost on the way")
                 return
             }
