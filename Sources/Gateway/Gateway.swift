@@ -205,6 +205,9 @@ public struct Gateway: ~Copyable {
         pump(now)
     }
 
+    /// True when something is to be done.
+    public var hasOutputs: Bool { !outputs.isEmpty }
+
     /// Takes what is to be done.
     public mutating func takeOutputs() -> [GatewayOutput] {
         guard !outputs.isEmpty else { return [] }

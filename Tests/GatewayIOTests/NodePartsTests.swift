@@ -97,32 +97,6 @@ import Wire
         }
     }
 
-    // MARK: Numbers
-
-    // What would fool us: SPIs of identifiers that another node of the cluster would own.
-    @Test func inboundSPIsHaveTheIdentifierOfTheirIKESA() throws {
-        let key = try CookieKey(bytes: (1...20).map { UInt8($0) })
-        let distribution = try Distribution(cookieKey: key)
-        let resources = NodeResources(distribution, capacity: 200)
-        var random: any RandomSource = SystemRandomSource()
-        var seen: Set<SPI> = []
-        for _ in 0..<200 {
-            let cookie = resources.initiatorSPI(replacing: nil, &random)
-            let spi = try #require(resources.inboundSPI(initiatorSPI: cookie, &random))
-            #expect(
-                distribution.identifier(of: spi)
-                    == distribution.identifier(ofInitiatorCookie: cookie))
-            #expect(seen.insert(spi).inserted && !spi.isReserved)
-        }
-        #expect(resources.inboundSPI(initiatorSPI: 1, &random) == nil, "there is no room")
-        let gone = try #require(seen.first)
-        resources.noteReceived(gone, at: 7)
-        #expect(resources.lastReceived(gone) == 7)
-        resources.release(gone)
-        #expect(resources.lastReceived(gone) == nil)
-        #expect(resources.inboundSPI(initiatorSPI: 1, &random) != nil)
-    }
-
     // MARK: A cluster of one
 
     @Test func aNodeThatIsAloneServesAtOnce() throws {

@@ -13,7 +13,7 @@ extension LiveNode {
         switch request.command {
         case .list:
             var reply = ControlReply.done
-            reply.associations = endpoint.summaries().map(listing)
+            reply.associations = member.gateway.associations().map(listing)
             session.say(reply)
         case .status:
             var reply = ControlReply.done
@@ -29,7 +29,7 @@ extension LiveNode {
     // MARK: Commands
 
     private func initiate(_ request: ControlRequest, _ session: ControlSession) {
-        let connections = environment.configuration.connections
+        let connections = member.gateway.ikeConfiguration?.connections ?? []
         guard let name = request.connection,
             let found = connections.first(where: { $0.name == name })
         else {
@@ -55,16 +55,16 @@ extension LiveNode {
             local: local, localPort: configuration.ikePort, remote: remote, remotePort: 500,
             hasMarker: false)
         guard
-            let (localSPI, outcome) = endpoint.initiate(
-                name, child: child, path: path, now: now, seconds: seconds)
+            let localSPI = member.gateway.initiate(
+                name, child: child, path: path, nowNanoseconds: now)
         else { return session.say(.failed("\(name) has no child \(child ?? "")")) }
         session.awaited = localSPI
         session.wantsPair = child != nil
-        perform(outcome)
+        carry()
     }
 
     private func chosen(_ request: ControlRequest) -> [IKESummary] {
-        endpoint.summaries().filter { summary in
+        member.gateway.associations().filter { summary in
             if let spi = request.spi { return hexadecimal(summary.localSPI) == spi }
             return summary.connection == request.connection
         }
@@ -75,6 +75,7 @@ extension LiveNode {
         guard !chosen.isEmpty else { return session.say(.failed("there is no such IKE SA")) }
         session.ending = Set(chosen.map(\.localSPI))
         for summary in chosen { command(.delete, summary.localSPI) }
+        carry()
     }
 
     private func rekey(_ request: ControlRequest, _ session: ControlSession) {
@@ -89,7 +90,12 @@ extension LiveNode {
                 command(.rekeyChild(child.inbound), summary.localSPI)
             }
         }
+        carry()
         session.say(.done)
+    }
+
+    private func command(_ command: IKEEndpoint.Command, _ localSPI: UInt64) {
+        member.gateway.command(command, localSPI: localSPI, nowNanoseconds: now)
     }
 
     // MARK: Answers
@@ -130,14 +136,15 @@ extension LiveNode {
         let gateway = member.gateway.counters
         var counters: [String: UInt64] = [
             "delivered": gateway.delivered, "sealed": gateway.sealed, "ike": gateway.ike,
-            "foreign": gateway.foreign, "ikeAssociations": UInt64(endpoint.count),
+            "foreign": gateway.foreign, "ikeAssociations": UInt64(member.gateway.associations().count),
             "pairs": UInt64(pairs.count),
         ]
         for reason in DropReason.allCases where gateway.drops[reason] > 0 {
             counters["drop.\(reason)"] = gateway.drops[reason]
         }
-        for reason in IKEDropReason.allCases where endpoint.counters[reason] > 0 {
-            counters["ikeDrop.\(reason.rawValue)"] = endpoint.counters[reason]
+        let ikeCounters = member.gateway.ikeCounters()
+        for reason in IKEDropReason.allCases where ikeCounters[reason] > 0 {
+            counters["ikeDrop.\(reason.rawValue)"] = ikeCounters[reason]
         }
         return counters
     }

@@ -69,10 +69,10 @@ extension LiveNode {
     // MARK: IKE
 
     private func ikeLines() -> [String] {
-        endpoint.summaries().compactMap { summary in
+        member.gateway.associations().compactMap { summary in
             var line: String?
             do throws(CryptoError) {
-                _ = try endpoint.withKeys(of: summary.localSPI) { suite, keys in
+                _ = try member.gateway.withIKEKeys(of: summary.localSPI) { suite, keys in
                     line = Self.ikeLine(summary, suite, keys)
                 }
             } catch {

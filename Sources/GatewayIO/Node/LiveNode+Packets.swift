@@ -74,19 +74,15 @@ extension LiveNode {
         let now = now
         member.gateway.receive(
             room.batch(count), verdicts: room.answers(count), nowNanoseconds: now)
-        var last: SPI?
         for slot in 0..<count {
             switch room.verdicts[slot] {
             case .delivered:
                 device.write(room.descriptors[slot].packet)
-                guard let spi = room.descriptors[slot].location?.spi, spi != last else { continue }
-                last = spi
-                resources.noteReceived(spi, at: now)
-                if silent.contains(spi) { hear(spi) }
             case .ike: ike(slot)
             case .dropped, .foreign, .held, .natKeepalive, .other: break
             }
         }
+        if member.gateway.hasOutputs { carry() }
     }
 
     private func receiveMessage(_ slot: Int, _ socket: DatagramSocket) {
@@ -97,7 +93,7 @@ extension LiveNode {
         let path = IKEPath(
             local: socket.address, localPort: socket.port, remote: remote, remotePort: port,
             hasMarker: socket.hasMarker)
-        perform(endpoint.receive(datagram, path: path, now: now, seconds: seconds))
+        member.gateway.receive(message: datagram, path: path, nowNanoseconds: now)
     }
 
     // MARK: From the protected network

@@ -1,5 +1,5 @@
 // One live node: sockets toward the peers, a TUN device toward the protected network, the gateway
-// and the IKE endpoint between them, and one loop that lets each have its turn.
+// between them, and one loop that lets each have its turn.
 
 internal import CLinux
 internal import Crypto
@@ -22,30 +22,19 @@ public final class LiveNode {
         case handover
     }
 
-    /// A pair of CHILD SAs that is installed.
-    struct Pair {
-        let remote: [TrafficSelector]
-        /// It sends; until then its predecessor does.
-        var sends: Bool
-    }
-
     static let stopNanoseconds: UInt64 = 2_000_000_000
 
     let configuration: NodeConfiguration
     let log: (LogLevel, String) -> Void
     let member: SoleMember
-    let endpoint: IKEEndpoint
-    let environment: IKEEnvironment
-    let resources: NodeResources
     let device: TunnelDevice
     let routes: RouteTable?
     let datagramSockets: [DatagramSocket]
     let espSockets: [ESPSocket]
     let control: ControlListener
     var sessions: [Int32: ControlSession] = [:]
-    var pairs: [SPI: Pair] = [:]
-    /// Pairs that wait for a sign that their peers can decrypt.
-    var silent: Set<SPI> = []
+    /// What the peers of installed pairs protect, by inbound SPI.
+    var pairs: [SPI: [TrafficSelector]] = [:]
     /// Virtual addresses of ours that the device has, by local SPI.
     var ownAddresses: [UInt64: [IPAddress]] = [:]
     var counters: [String: UInt64] = [:]
@@ -80,12 +69,9 @@ public final class LiveNode {
         member = try SoleMember(
             capacity: configuration.cardCapacity, library: library, random: &random)
         clockBase = Self.monotonic() &- member.founded
-        resources = NodeResources(
-            member.gateway.distribution, capacity: configuration.cardCapacity)
-        environment = IKEEnvironment(
-            library: library, configuration: configuration.ike, random: random,
-            resources: resources)
-        endpoint = IKEEndpoint(environment, now: member.founded)
+        member.gateway.secondsSince1970 = Self.seconds()
+        member.gateway.speakIKE(
+            configuration.ike, random: random, nowNanoseconds: member.founded)
         control = try ControlListener(path: configuration.controlSocket)
         datagramSockets = try Self.openDatagramSockets(configuration)
         var espSockets: [ESPSocket] = []
@@ -127,7 +113,7 @@ public final class LiveNode {
     var now: UInt64 { Self.monotonic() &- clockBase }
 
     /// Since 1970.
-    var seconds: Int64 { Int64(time(nil)) }
+    private static func seconds() -> Int64 { Int64(time(nil)) }
 
     // MARK: The loop
 
@@ -155,14 +141,14 @@ public final class LiveNode {
 
     private var isOver: Bool {
         guard let stopsAt else { return false }
-        return farewell == .handover || endpoint.count == 0 || now >= stopsAt
+        return farewell == .handover || member.gateway.associations().isEmpty || now >= stopsAt
     }
 
     /// Milliseconds until something is due.
     private func patience() -> Int32 {
         let now = now
         var next = member.gateway.nextDeadline(nowNanoseconds: now)
-        next = min(next, endpoint.deadline ?? .max, stopsAt ?? .max)
+        next = min(next, stopsAt ?? .max)
         guard next > now else { return 0 }
         return Int32(clamping: min((next - now + 999_999) / 1_000_000, 3_600_000))
     }
@@ -170,13 +156,10 @@ public final class LiveNode {
     /// Does what is due.
     private func advance() {
         let now = now
+        member.gateway.secondsSince1970 = Self.seconds()
         if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
             member.gateway.tick(nowNanoseconds: now)
-            member.carry(now)
-            for event in member.takeNews() { log(.warning, "\(event)") }
-        }
-        if let deadline = endpoint.deadline, deadline <= now {
-            perform(endpoint.advance(to: now, seconds: seconds))
+            carry()
         }
     }
 
@@ -216,12 +199,16 @@ public final class LiveNode {
         guard signal != SIGHUP else {
             guard let reload else { return log(.info, "SIGHUP: there is nothing to read again") }
             guard let configuration = reload() else { return }
-            environment.configuration = configuration
+            member.gateway.ikeConfiguration = configuration
             return log(.info, "SIGHUP: the configuration was read again")
         }
         // A second signal does not wait for the peers.
         stopsAt = stopsAt == nil ? now + Self.stopNanoseconds : now
         guard farewell == .delete else { return }
-        for summary in endpoint.summaries() { command(.delete, summary.localSPI) }
+        let now = now
+        for summary in member.gateway.associations() {
+            member.gateway.command(.delete, localSPI: summary.localSPI, nowNanoseconds: now)
+        }
+        carry()
     }
 }

@@ -13,8 +13,8 @@ final class SoleMember {
     private let place: UnsafeMutablePointer<Gateway>
     private var store = CoordinationStore()
     private var watch: (request: UInt64, revision: UInt64)?
-    /// What the gateway told and nobody has taken yet.
-    private var news: [GatewayEvent] = []
+    /// What the gateway wants done, or told, and nobody has taken yet.
+    private var outputs: [GatewayOutput] = []
     private static let foundingNanoseconds: UInt64 = 60_000_000_000
 
     /// Founds the cluster. Its clock begins at `now` and jumps to what must be awaited, so that
@@ -44,7 +44,7 @@ final class SoleMember {
             carry(clock)
         }
         founded = clock
-        news = []
+        outputs = []
     }
 
     deinit {
@@ -110,9 +110,7 @@ final class SoleMember {
             let reply = store.handle(request, nowNanoseconds: now)
             if case .watch(_, let from) = request, case .watching = reply { watch = (id, from) }
             gateway.receive(reply, to: id, nowNanoseconds: now)
-        case .event(let event): news.append(event)
-        // There is nobody else, and nothing moves.
-        case .datagram, .inner, .outer, .message, .keepalive, .report: break
+        default: outputs.append(output)
         }
     }
 
@@ -138,20 +136,16 @@ final class SoleMember {
         gateway.establish(
             inbound: inbound, outbound: outbound, replacing: old, nowNanoseconds: now)
         carry(now)
-        defer { news = [] }
-        for event in news {
-            switch event {
-            case .established(spi): return nil
-            case .refused(spi, let reason): return reason
+        for output in outputs {
+            switch output {
+            case .event(.established(spi)): return nil
+            case .event(.refused(spi, let reason)): return reason
             default: break
             }
         }
         return "the store gave no answer"
     }
 
-    /// What the gateway told since the last call.
-    func takeNews() -> [GatewayEvent] {
-        defer { news = [] }
-        return news
-    }
+    /// What the gateway wants done, or told, since the last call.
+    func takeOutputs() -> [GatewayOutput] { exchange(&outputs, with: []) }
 }

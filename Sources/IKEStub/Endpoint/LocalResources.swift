@@ -7,12 +7,17 @@ public import Wire
 /// Chooses freely, and remembers what is taken.
 public struct LocalResources: IKEResources {
     private let capacity: Int
+    private let generation: UInt16
     private var spis: Set<SPI> = []
     private var holders: [IPAddress: Identity] = [:]
     private var received: [SPI: UInt64] = [:]
 
-    /// `capacity`: pairs of CHILD SAs that there is room for.
-    public init(capacity: Int) { self.capacity = capacity }
+    /// `capacity`: pairs of CHILD SAs that there is room for. `generation`: of the owner of all IKE
+    /// SAs.
+    public init(capacity: Int, generation: UInt16 = 1) {
+        self.capacity = capacity
+        self.generation = generation
+    }
 
     /// SPIs in use, of pairs and of offers.
     var spisTaken: Int { spis.count }
@@ -90,8 +95,8 @@ public struct LocalResources: IKEResources {
     /// Frees the address.
     public mutating func release(_ address: IPAddress) { holders[address] = nil }
 
-    /// Always 1: nobody else ever owns these IKE SAs.
-    public func generation(initiatorSPI: UInt64) -> UInt16 { 1 }
+    /// One for all.
+    public func generation(initiatorSPI: UInt64) -> UInt16 { generation }
 
     /// What ``noteReceived(_:at:)`` was told.
     public func lastReceived(_ spi: SPI) -> UInt64? { received[spi] }

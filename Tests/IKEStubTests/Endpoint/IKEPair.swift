@@ -236,8 +236,7 @@ final class IKEPair {
     /// A fresh endpoint, with another clock, goes on with what is known of the old one.
     func revive(_ end: IKEEnd, _ states: [[UInt8]]) throws {
         generation += 1
-        end.world.generation = generation
-        end.world.resources = LocalResources(capacity: end.capacity)
+        end.world.resources = LocalResources(capacity: end.capacity, generation: generation)
         end.endpoint = IKEEndpoint(end.world, now: now)
         for state in states {
             _ = try end.endpoint.adopt(
