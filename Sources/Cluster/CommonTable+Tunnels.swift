@@ -46,7 +46,7 @@ extension CommonTable {
     public mutating func prefer(_ entry: AssociationHandle) {
         guard let outbound = outbound(of: entry), let order = selectors.order(of: outbound)
         else { return }
-        let covered = associations.association(of: outbound).parameters.selectors
+        let covered = associations.parameters(of: outbound).selectors
         selectors.remove(outbound)
         selectors.insert(handle: outbound, selectors: covered, order: order, isPreferred: true)
     }

@@ -256,6 +256,13 @@ public struct AssociationSlab: ~Copyable {
         return counters
     }
 
+    /// What was agreed upon but for the keys, which need not be there. Precondition: the handle is
+    /// current.
+    public borrowing func parameters(of handle: AssociationHandle) -> AssociationParameters {
+        precondition(isCurrent(handle))
+        return (records + Int(handle.index)).parameters(catalogue)
+    }
+
     /// The association as it was agreed upon, with its keys, to be given to another node. Its first
     /// sequence number is the one after the last seen; `checkpoint` tells the rest.
     /// Precondition: the handle is current, and its keys are there.

@@ -45,10 +45,8 @@ extension Gateway {
         guard let entry = plane.table.find(spi) else { return nil }
         let outbound = plane.table.outbound(of: entry)
         return TunnelStatus(
-            inbound: plane.table.associations.association(of: entry).parameters,
-            outbound: outbound.map {
-                plane.table.associations.association(of: $0).parameters
-            },
+            inbound: plane.table.associations.parameters(of: entry),
+            outbound: outbound.map { plane.table.associations.parameters(of: $0) },
             received: plane.table.status(of: entry),
             sent: outbound.map { plane.table.status(of: $0) })
     }
@@ -81,7 +79,7 @@ extension DataPlane {
         _ entry: AssociationHandle, inbound isInbound: Bool, source: IPAddress,
         destination: IPAddress, _ ports: UDPPorts
     ) {
-        let parameters = table.associations.association(of: entry).parameters
+        let parameters = table.associations.parameters(of: entry)
         let udp = parameters.udp == nil ? nil : ports
         table.updateStates {
             $0.redirect(entry, source: source, destination: destination, udp: udp)
