@@ -70,8 +70,8 @@ extension Gateway {
         pump(now)
     }
 
-    /// Begins an IKE SA, with one pair of the policy `child`, if it is not nil. Returns the SPI that
-    /// names it here; nil: there is no such connection or policy, or this node may not serve now.
+    /// Begins an IKE SA, with one pair of the policy `child`, if it is not nil. Returns the SPI
+    /// that names it here; nil: there is no such connection or policy, or this node may not serve now.
     public mutating func initiate(
         _ connection: String, child: String?, path: IKEPath, nowNanoseconds now: UInt64
     ) -> UInt64? {
@@ -163,6 +163,9 @@ extension Gateway {
 
     /// The IKE SAs that this node speaks for, the oldest first.
     public borrowing func associations() -> [IKESummary] { ike?.endpoint.summaries() ?? [] }
+
+    /// How many.
+    public var associationCount: Int { ike?.endpoint.count ?? 0 }
 
     /// One of them.
     public borrowing func association(localSPI: UInt64) -> IKESummary? {

@@ -53,6 +53,7 @@ extension Connection {
             lines.append("peers begin it")
         }
         if asksForAddress { lines.append("we ask for an address") }
+        lines.append("one identity has \(associationsPerIdentity) IKE SAs at most")
         if !pools.isEmpty { lines.append("peers that ask get an address of \(joined(pools))") }
         lines.append("IKE: \(joined(proposals))")
         lines.append(

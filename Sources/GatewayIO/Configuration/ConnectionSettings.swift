@@ -24,7 +24,8 @@ struct ConnectionContext {
 enum ConnectionSettings {
     private static let known = [
         "local_address", "remote_address", "remote_addresses", "proposals", "local", "remote",
-        "children", "pools", "request_address", "force_encapsulation", "fragmentation", "timers",
+        "children", "pools", "request_address", "force_encapsulation", "fragmentation",
+        "associations_per_identity", "timers",
     ]
 
     static func read(_ setting: Setting, _ context: ConnectionContext) -> [ConfiguredConnection] {
@@ -74,6 +75,7 @@ enum ConnectionSettings {
         var asksForAddress = false
         var forcesEncapsulation = false
         var fragments = true
+        var associationsPerIdentity: Int?
 
         init(_ fields: Settings, _ context: ConnectionContext) {
             if let setting = fields["local_address"], let address = setting.address() {
@@ -91,6 +93,8 @@ enum ConnectionSettings {
             asksForAddress = fields["request_address"]?.flag() ?? false
             forcesEncapsulation = fields["force_encapsulation"]?.flag() ?? false
             fragments = fields["fragmentation"]?.flag() ?? true
+            associationsPerIdentity = fields["associations_per_identity"]?
+                .number(in: 1...1_000_000)
             if let setting = fields["timers"] { timers = TimerSettings.read(setting) }
         }
 
@@ -108,6 +112,9 @@ enum ConnectionSettings {
             connection.asksForAddress = asksForAddress
             connection.forcesEncapsulation = forcesEncapsulation
             connection.fragments = fragments
+            if let associationsPerIdentity {
+                connection.associationsPerIdentity = associationsPerIdentity
+            }
         }
 
         private static func addresses(_ setting: Setting) -> TrafficSelector? {

@@ -136,7 +136,8 @@ extension LiveNode {
         let gateway = member.gateway.counters
         var counters: [String: UInt64] = [
             "delivered": gateway.delivered, "sealed": gateway.sealed, "ike": gateway.ike,
-            "foreign": gateway.foreign, "ikeAssociations": UInt64(member.gateway.associations().count),
+            "foreign": gateway.foreign,
+            "ikeAssociations": UInt64(member.gateway.associationCount),
             "pairs": UInt64(pairs.count),
         ]
         for reason in DropReason.allCases where gateway.drops[reason] > 0 {

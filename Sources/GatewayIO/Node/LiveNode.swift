@@ -141,7 +141,7 @@ public final class LiveNode {
 
     private var isOver: Bool {
         guard let stopsAt else { return false }
-        return farewell == .handover || member.gateway.associations().isEmpty || now >= stopsAt
+        return farewell == .handover || member.gateway.associationCount == 0 || now >= stopsAt
     }
 
     /// Milliseconds until something is due.

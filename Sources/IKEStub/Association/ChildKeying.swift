@@ -45,6 +45,7 @@ extension IKEAssociation {
                 inbound: agreement.inbound, outbound: agreement.outbound,
                 policy: agreement.policy.name, suite: agreement.suite, mode: agreement.mode,
                 local: agreement.local, remote: agreement.remote,
+                hasReplayWindow: inbound.parameters.replayWindow != 0,
                 stage: agreement.isSuperfluous ? .replaced : .active, sends: sends,
                 replaces: agreement.isSuperfluous ? nil : agreement.replaces,
                 rekey: agreement.isSuperfluous ? .max : rekey, end: end))
@@ -97,6 +98,7 @@ extension IKEAssociation {
             isInbound
             ? AssociationSelectors(source: agreement.remote, destination: agreement.local)
             : AssociationSelectors(source: agreement.local, destination: agreement.remote)
+        parameters.lifetimes = agreement.suite.packetLimits(direction)
         parameters.createdNanoseconds = step.now
         let keyBytes = transform.keyBytes
         do {

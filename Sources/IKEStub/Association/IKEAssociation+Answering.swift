@@ -170,6 +170,7 @@ extension IKEAssociation {
         if payloads.notify(.initialContact) != nil {
             step.endpoint.closeOthers(than: self, step, &outcome)
         }
+        guard try hasRoom(policy, step, &outcome) else { return }
         var answer: [Payload] = [.responderIdentity(policy.localIdentity)]
         answer += proof.certificates
         answer.append(proof.payload)
@@ -194,6 +195,23 @@ extension IKEAssociation {
         }
         self.handshake = nil
         try respond(.ikeAuth, 1, answer, step, &outcome)
+    }
+
+    /// False: the identity has as many IKE SAs as it may have, and this one is refused. Only
+    /// AUTHENTICATION_FAILED tells the peer that there is no IKE SA (RFC 7296 §2.21.2).
+    private func hasRoom(
+        _ policy: Connection, _ step: borrowing Step, _ outcome: inout IKEOutcome
+    ) throws(CryptoError) -> Bool {
+        guard let remoteIdentity else { return false }
+        let count = step.endpoint.count(of: policy.name, with: remoteIdentity)
+        guard count >= policy.associationsPerIdentity else { return true }
+        step.endpoint.counters.count(.identityLimit)
+        report(
+            .tooManyAssociations, .warning,
+            "\(remoteIdentity) has \(count) IKE SAs already, as many as one identity may have: "
+                + "refused", &outcome)
+        try refuse(.notify(.authenticationFailed), step, &outcome)
+        return false
     }
 
     /// Addresses that the peer asked for (RFC 7296 §3.15.2); nil: none is left.

@@ -165,27 +165,4 @@ extension IKEAssociation {
         try accept(payloads, step, &outcome)
         return nil
     }
-
-    /// An authentic message came on another path: behind a NAT, that is where the peer is now. Not
-    /// for an end that is behind one itself, nor back to the port without a marker (RFC 7296
-    /// §2.23). False: the message can't be the peer's.
-    private func follow(_ path: IKEPath, _ outcome: inout IKEOutcome) -> Bool {
-        guard path != self.path else { return true }
-        if stage == .initAnswered {
-            // The initiator goes to the other port by itself, once. Selectors and connections are
-            // chosen by its address, which only IKE_SA_INIT has proven.
-            guard path.remote == origin.remote, path.local == origin.local else { return false }
-            self.path = path
-            return true
-        }
-        guard traits.contains(.remoteNAT), !traits.contains(.localNAT),
-            path.hasMarker || !self.path.hasMarker
-        else { return true }
-        let old = self.path
-        self.path = path
-        report(.pathChanged, .info, "the peer was at \(old)", &outcome)
-        outcome.noteChange(of: localSPI)
-        for child in children { outcome.events.append(.redirect(child.inbound, path)) }
-        return true
-    }
 }

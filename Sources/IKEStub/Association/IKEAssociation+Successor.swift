@@ -130,6 +130,10 @@ extension IKEAssociation {
         guard let policy = environment.configuration.connection(named: connection),
             canBeRekeyed
         else { return [.notify(.temporaryFailure)] }
+        guard step.endpoint.mayBeRekeyed(self, policy) else {
+            step.endpoint.counters.count(.identityLimit)
+            return [.notify(.temporaryFailure)]
+        }
         let request: InitRequest
         switch InitRequest.read(payloads, policy.proposals) {
         case .success(let good): request = good

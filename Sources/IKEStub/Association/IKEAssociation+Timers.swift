@@ -129,6 +129,25 @@ extension IKEAssociation {
         }
     }
 
+    /// So many packets went through a pair that it needs new keys: its time has come, once. What is
+    /// refused then is tried again as after any other rekeying.
+    func noteSoftLifetime(of spi: SPI, now: UInt64, _ outcome: inout IKEOutcome) {
+        guard stage == .established,
+            let index = children.firstIndex(where: { $0.inbound == spi && $0.stage == .active }),
+            !children[index].isNearlyUsed
+        else { return }
+        children[index].isNearlyUsed = true
+        outcome.noteChange(of: localSPI)
+        if !isRekeying(spi) { children[index].rekey = min(children[index].rekey, now) }
+    }
+
+    private func isRekeying(_ spi: SPI) -> Bool {
+        if case .createChild(let offer) = requests.outstanding?.exchange, offer.replaces == spi {
+            return true
+        }
+        return requests.tasks.contains(.rekeyChild(spi))
+    }
+
     private func setRekey(_ time: UInt64, of spi: SPI) {
         guard let index = children.firstIndex(where: { $0.inbound == spi }) else { return }
         children[index].rekey = time

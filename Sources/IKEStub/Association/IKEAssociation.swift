@@ -73,6 +73,8 @@ public final class IKEAssociation {
     var origin: IKEPath
     /// Our SPI of the IKE SA that this one may inherit from, while both ends rekey it at once.
     var predecessor: UInt64?
+    /// Where the endpoint finds it by its peer.
+    var place: PeerIndex.Place?
     /// When the endpoint will look at it again.
     var scheduled = UInt64.max
     /// Its state is on the way to somewhere: nothing is due.
@@ -123,6 +125,8 @@ struct IKETimes: Hashable {
     var end = UInt64.max
     /// When postponed tasks are tried again.
     var retry = UInt64.max
+    /// When packets may move it again; the next owner begins anew.
+    var moveAgain: UInt64 = 0
 
     init(now: UInt64) {
         created = now
@@ -149,11 +153,15 @@ struct Child: Hashable {
     let mode: Mode
     let local: [TrafficSelector]
     let remote: [TrafficSelector]
+    /// Packets that come again are refused.
+    let hasReplayWindow: Bool
     var stage = Stage.active
     /// Made by a rekeying that the peer began: sends only after a sign that the peer is ready.
     var sends = true
     /// Its predecessor, which may be gone; nil for one that is superfluous too.
     var replaces: SPI?
+    /// So many packets went through it that it is to be rekeyed, whatever its time.
+    var isNearlyUsed = false
     var rekey: UInt64
     var end: UInt64
 }

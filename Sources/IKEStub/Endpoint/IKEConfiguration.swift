@@ -177,6 +177,11 @@ public struct Connection {
     public var forcesEncapsulation = false
     /// Messages longer than one packet go in fragments (RFC 7383).
     public var fragments = true
+    /// IKE SAs that one identity may have of this connection, at least 1. A peer needs one, and a
+    /// second one while it sets up anew; some more stay until liveness checks find them dead, when
+    /// it comes again and again without INITIAL_CONTACT. Where many share an identity, it is their
+    /// number.
+    public var associationsPerIdentity = 16
     /// How long things live.
     public var timers = IKETimers()
 

@@ -16,14 +16,18 @@ public enum IKEDropReason: String, CaseIterable, Sendable {
     case unexpected
     /// A fragment that does not fit, or of a message that is too long.
     case fragment
-    /// Too many set-ups are half-open, from that address or in all.
+    /// Too many set-ups of that address are half-open, or there are too many IKE SAs.
     case halfOpenLimit
+    /// A half-open set-up gave its place to a new one.
+    case halfOpenDisplaced
     /// The peer was asked to come back with a cookie.
     case cookieAsked
     /// A cookie that we did not give, or long ago.
     case cookieWrong
     /// A set-up for which no connection or no proposal is configured.
     case refused
+    /// A set-up, or the rekeying of an IKE SA, of a peer that has as many as its identity may have.
+    case identityLimit
     /// OpenSSL had no memory, or lacks an algorithm.
     case library
 }

@@ -23,6 +23,7 @@ extension IKEEndpoint {
             for address in association.virtualAddresses { environment.resources.release(address) }
         }
         halfOpen.remove(association)
+        peers.remove(association)
         associations[localSPI] = nil
     }
 

@@ -96,18 +96,6 @@ extension IKEEndpoint {
         }
     }
 
-    /// The peer says that it has no other IKE SA with us (INITIAL_CONTACT, RFC 7296 §2.4).
-    func closeOthers(
-        than association: IKEAssociation, _ step: borrowing Step, _ outcome: inout IKEOutcome
-    ) {
-        guard let identity = association.remoteIdentity else { return }
-        let others = associations.values.filter { other in
-            other !== association && other.connection == association.connection
-                && other.remoteIdentity?.isSame(as: identity) == true
-        }
-        for other in sorted(others) { other.close(step, &outcome) }
-    }
-
     /// In an order that does not change from run to run.
     func sorted(_ some: some Sequence<IKEAssociation>) -> [IKEAssociation] {
         some.sorted { ($0.times.created, $0.localSPI) < ($1.times.created, $1.localSPI) }
@@ -184,15 +172,15 @@ extension IKEEndpoint {
     ) -> Bool {
         let limits = environment.configuration.limits
         let ofAddress = halfOpen.count(of: path.remote)
-        guard halfOpen.count < limits.halfOpen, associations.count < limits.associations,
-            ofAddress < limits.halfOpenPerAddress
-        else {
+        guard !isFull || halfOpen.count > 0, ofAddress < limits.halfOpenPerAddress else {
             counters.count(.halfOpenLimit)
             return false
         }
         // A stranger that forges an address takes only a part of its places: the rest is for those
-        // who return a cookie.
-        guard halfOpen.count >= limits.cookiesAbove || 2 * ofAddress >= limits.halfOpenPerAddress
+        // who return a cookie. So is the place of another set-up.
+        guard
+            isFull || halfOpen.count >= limits.cookiesAbove
+                || 2 * ofAddress >= limits.halfOpenPerAddress
         else { return true }
         guard let nonce = message.payloads.nonce else {
             counters.count(.malformed)
@@ -216,6 +204,22 @@ extension IKEEndpoint {
         return false
     }
 
+    /// A new set-up needs the place of another one.
+    private var isFull: Bool {
+        let limits = environment.configuration.limits
+        return halfOpen.count >= limits.halfOpen || associations.count >= limits.associations
+    }
+
+    /// Ends one half-open set-up. Refusing new ones instead would let a flood that fills the table
+    /// lock out everybody else.
+    private func displace(_ step: borrowing Step, _ outcome: inout IKEOutcome) {
+        guard let spi = halfOpen.displaced, let association = associations[spi] else { return }
+        counters.count(.halfOpenDisplaced)
+        association.close(step, &outcome)
+        outcome.touched.removeAll { $0 === association }
+        settle(association)
+    }
+
     private func open(
         _ request: InitRequest, _ message: ParsedMessage, _ datagram: [UInt8],
         _ connections: [Connection], _ path: IKEPath, _ step: borrowing Step,
@@ -234,6 +238,7 @@ extension IKEEndpoint {
                 pretendsNAT: connections.contains { $0.forcesEncapsulation },
                 lifetime: connections.first?.timers.halfOpen ?? IKETimers().halfOpen, step,
                 &outcome)
+            if isFull { displace(step, &outcome) }
             halfOpen.insert(association)
             keep(association)
             outcome.involve(association.localSPI)

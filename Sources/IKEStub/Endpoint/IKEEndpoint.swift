@@ -13,6 +13,7 @@ public final class IKEEndpoint {
     let environment: IKEEnvironment
     var associations: [UInt64: IKEAssociation] = [:]
     var halfOpen = HalfOpenTable()
+    var peers = PeerIndex()
     var cookies: CookieJar
     var reports = ReportGate()
     var farewells = FarewellBook()
@@ -109,6 +110,9 @@ public final class IKEEndpoint {
     /// Puts an IKE SA that was touched in its place: in the heap, or out of the tables.
     func settle(_ association: IKEAssociation) {
         if association.stage != .initAnswered { halfOpen.remove(association) }
+        peers.place(association) {
+            environment.configuration.connection(named: association.connection)?.remoteIdentity
+        }
         guard association.stage != .closed else {
             if associations[association.localSPI] === association {
                 associations[association.localSPI] = nil
@@ -168,15 +172,6 @@ public final class IKEEndpoint {
         return (association.localSPI, outcome)
     }
 
-    /// True when an IKE SA exists, or is being set up, between the same two ends: INITIAL_CONTACT
-    /// would have the peer delete it (RFC 7296 §2.4).
-    private func knowsPeer(of policy: Connection) -> Bool {
-        associations.values.contains { other in
-            other.localIdentity?.isSame(as: policy.localIdentity) == true
-                && (other.remoteIdentity.map { policy.remoteIdentity.matches($0) } ?? true)
-        }
-    }
-
     /// What can be asked of an established IKE SA.
     public enum Command: Sendable {
         /// New keys for the pair with this inbound SPI.
@@ -226,6 +221,37 @@ public final class IKEEndpoint {
     public func noteReceived(_ spi: SPI, localSPI: UInt64) -> IKEOutcome {
         var outcome = IKEOutcome()
         associations[localSPI]?.beginSending(through: spi, &outcome)
+        return outcome
+    }
+
+    /// So many packets went through a pair that it is to be rekeyed (ESP's soft lifetime). The
+    /// first such call begins that, or waits for what is under way; further ones do nothing.
+    public func noteSoftLifetime(
+        _ spi: SPI, localSPI: UInt64, now: UInt64, seconds: Int64
+    ) -> IKEOutcome {
+        var outcome = IKEOutcome()
+        guard let association = associations[localSPI] else { return outcome }
+        let step = Step(now: now, seconds: seconds, endpoint: self)
+        association.noteSoftLifetime(of: spi, now: now, &outcome)
+        perform(association, step, &outcome) { step, outcome throws(CryptoError) in
+            try association.advance(step, &outcome)
+        }
+        return outcome
+    }
+
+    /// An authentic packet came in UDP through a pair, from that address and port (RFC 7296
+    /// §2.23): the IKE SA and its pairs follow the peer there where they would follow a message,
+    /// at most once in a second. Nothing happens where the peer was known to be there.
+    ///
+    /// To be called when the source differs from where the pair sends to, and only for a packet
+    /// whose number is the highest yet: packets overtake one another. It says what
+    /// ``noteReceived(_:localSPI:)`` says too.
+    public func noteReceived(
+        _ spi: SPI, localSPI: UInt64, from remote: IPAddress, port: UInt16, now: UInt64
+    ) -> IKEOutcome {
+        var outcome = noteReceived(spi, localSPI: localSPI)
+        guard let association = associations[localSPI] else { return outcome }
+        association.followPacket(of: spi, remote, port, now: now, &outcome)
         return outcome
     }
 }

@@ -72,9 +72,26 @@ extension IKEEnd {
                 faults.append("parameters of \(child.inbound) differ: \(sent), \(received)")
             }
         }
+        faults += indexFaults()
         if senders.count != known.count { faults.append("\(senders) send of \(known.count)") }
         if resources.spisTaken != known.count {
             faults.append("\(resources.spisTaken) SPIs are taken for \(known.count) pairs")
+        }
+        return faults
+    }
+
+    /// What the index of peers says must be what a look through all finds.
+    private func indexFaults() -> [String] {
+        let known = endpoint.associations.values.filter { $0.stage != .initAnswered }
+        let indexed = endpoint.peers.localSPIs.values.flatMap { $0 }
+        var faults: [String] = []
+        if Set(indexed) != Set(known.map(\.localSPI)) || indexed.count != known.count {
+            faults.append("the index has \(indexed.count) of \(known.count) IKE SAs")
+        }
+        for identity in Set(known.compactMap(\.remoteIdentity)) {
+            let found = Set(endpoint.associations(with: identity).map(\.localSPI))
+            let all = known.filter { $0.remoteIdentity?.isSame(as: identity) == true }
+            if found != Set(all.map(\.localSPI)) { faults.append("the index lacks \(identity)") }
         }
         return faults
     }

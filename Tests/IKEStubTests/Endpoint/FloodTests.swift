@@ -69,17 +69,129 @@ import Wire
         #expect(try !accepts(home, 7))
     }
 
+    /// Attackers that return cookies: everything passes but their IKE_AUTH.
+    private func passesNoProof(_ flight: inout Flight) -> Bool {
+        !flight.toResponder || flight.octets[18] == ExchangeType.ikeSAInit.rawValue
+    }
+
     @Test func theTableOfHalfOpenSetUpsIsBounded() throws {
         var configuration = PairConfiguration()
         configuration.rightLimits.halfOpen = 4
         let pair = try configuration.pair()
+        // Without a cookie nobody is displaced.
         pair.passes = { $0.toResponder }
         for index in 1...9 {
             try pair.initiate(path: source(index))
             try pair.deliver()
         }
-        #expect(pair.right.endpoint.halfOpen.count == 4)
-        #expect(pair.right.endpoint.counters[.halfOpenLimit] == 5)
+        #expect(pair.right.endpoint.halfOpen.count == 4 && pair.right.endpoint.count == 4)
+        #expect(pair.right.endpoint.counters[.cookieAsked] == 5)
+        #expect(pair.right.endpoint.counters[.halfOpenDisplaced] == 0)
+        pair.passes = passesNoProof
+        for index in 11...19 {
+            try pair.initiate(path: source(index))
+            try pair.deliver()
+        }
+        #expect(pair.right.endpoint.halfOpen.count == 4 && pair.right.endpoint.count == 4)
+        #expect(pair.right.endpoint.counters[.halfOpenDisplaced] == 9)
+        #expect(pair.right.endpoint.counters[.halfOpenLimit] == 0)
+        #expect(pair.right.resources.spisTaken == 0)
+    }
+
+    /// The table is full of the set-ups of others, who return cookies and go on: one who comes
+    /// once gets in, though its IKE_AUTH is late.
+    @Test(arguments: [1, 5])
+    func anHonestPeerGetsInBesideAFlood(perAddress: Int) throws {
+        var configuration = PairConfiguration()
+        configuration.rightLimits.halfOpen = 50
+        let pair = try configuration.pair()
+        var next = 0
+        func flood(_ count: Int) throws {
+            pair.passes = passesNoProof
+            for _ in 0..<count {
+                next += 1
+                try pair.initiate(path: source(1 + next / perAddress % 200))
+                try pair.deliver()
+            }
+        }
+        try flood(60)
+        #expect(pair.right.endpoint.halfOpen.count == 50)
+        // The peer's IKE_SA_INIT is answered; its IKE_AUTH waits while the flood goes on.
+        var late: [Flight] = []
+        pair.passes = { flight in
+            guard flight.toResponder, flight.octets[18] == ExchangeType.ikeAuth.rawValue else {
+                return true
+            }
+            late.append(flight)
+            return false
+        }
+        try pair.initiate()
+        try pair.deliver()
+        #expect(late.count == 1)
+        try flood(45)
+        #expect(pair.right.endpoint.halfOpen.count == 50)
+        pair.passes = { _ in true }
+        try pair.deliver(try #require(late.first))
+        try pair.deliver()
+        #expect(pair.right.established.count == 1)
+        #expect(pair.right.established.first?.path.remote == IKEPair.path.local)
+        #expect(pair.right.endpoint.halfOpen.count == 49)
+    }
+
+    /// When half-open set-ups are what keeps established IKE SAs out, they go; when there is none,
+    /// nobody goes.
+    @Test func establishedAssociationsAreNotDisplaced() throws {
+        var configuration = PairConfiguration()
+        configuration.rightLimits.associations = 3
+        let pair = try configuration.pair()
+        pair.passes = passesNoProof
+        for index in 1...3 {
+            try pair.initiate(path: source(index))
+            try pair.deliver()
+        }
+        pair.passes = { _ in true }
+        for index in 11...14 {
+            try pair.initiate(path: source(index))
+            try pair.deliver()
+        }
+        #expect(pair.right.established.count == 3 && pair.right.endpoint.count == 3)
+        #expect(pair.right.endpoint.counters[.halfOpenLimit] == 1)
+    }
+
+    /// Against a plain list: which one goes, and how many there are of each host.
+    @Test func theTableFindsTheOldestOfThoseWithMost() throws {
+        let seed = UInt64.random(in: 0...1_000_000)
+        var source = SeededSource(seed)
+        var table = HalfOpenTable()
+        var model: [IKEAssociation] = []
+        func host(_ association: IKEAssociation) -> UInt64 { association.origin.remote.high }
+        for number in UInt64(1)...4000 {
+            if source.uint64() % 5 < 3 || model.isEmpty {
+                var path = IKEPair.path
+                path.local = ipv4("2001:db8::1")
+                path.remote = IPAddress(high: source.uint64() % 20, low: source.uint64())
+                let new = IKEAssociation(
+                    role: .responder, initiatorSPI: number, responderSPI: number, path: path,
+                    stage: .initAnswered, generation: 1, now: 0)
+                table.insert(new)
+                model.append(new)
+            } else {
+                let gone = model.remove(at: Int(source.uint64() % UInt64(model.count)))
+                table.remove(gone)
+                table.remove(gone)
+            }
+            let counts = Dictionary(grouping: model, by: host).mapValues(\.count)
+            let most = counts.values.max() ?? 0
+            let heads = counts.filter { $0.value == most }.keys.compactMap { high in
+                model.first { host($0) == high }?.localSPI
+            }
+            let isRight = table.displaced.map(heads.contains) ?? model.isEmpty
+            #expect(isRight && table.count == model.count, "seed \(seed), step \(number)")
+            guard isRight else { return }
+            for (high, count) in counts {
+                #expect(table.count(of: IPAddress(high: high, low: 7)) == count)
+            }
+        }
     }
 
     /// RFC 7296 §2.5: both are answered, and nothing else of what can't be read is.

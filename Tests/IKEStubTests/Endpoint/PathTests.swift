@@ -109,6 +109,84 @@ import Wire
     }
 }
 
+extension Paths {
+    private static let second: UInt64 = 1_000_000_000
+
+    /// A packet of the only pair, at the right end or at the left one.
+    private func packet(
+        _ pair: IKEPair, atLeft: Bool = false, from remote: String = "203.0.113.9", port: UInt16
+    ) throws {
+        let end = pair.end(isLeft: atLeft)
+        let association = try #require(end.established.first)
+        let spi = try #require(association.children.first).inbound
+        let outcome = end.endpoint.noteReceived(
+            spi, localSPI: association.localSPI, from: ipv4(remote), port: port, now: pair.now)
+        #expect(outcome.events.isEmpty == outcome.changed.isEmpty)
+        try pair.take(outcome, fromLeft: atLeft)
+    }
+
+    @Test func packetsMoveAllPairsAndMessages() throws {
+        let (pair, nat) = try behindNAT()
+        try pair.command(.createChild("net"), byLeft: true)
+        try pair.deliver()
+        try packet(pair, port: 40_000)
+        #expect(pair.right.redirects.isEmpty)
+        nat.port = 50_000
+        try packet(pair, port: 50_000)
+        #expect(Set(pair.right.redirects.map(\.0)) == Set(pair.right.children.keys))
+        #expect(pair.right.redirects.count == 2)
+        #expect(pair.right.redirects.allSatisfy { $0.1.remotePort == 50_000 && $0.1.hasMarker })
+        #expect(pair.right.count(.pathChanged) == 1)
+        try packet(pair, port: 50_000)
+        #expect(pair.right.redirects.count == 2)
+        // The NAT passes nothing to the port before: the check arrives, or the peer is silent.
+        try pair.command(.probe, byLeft: false)
+        try pair.deliver()
+        #expect(pair.right.isIdle)
+        // The next owner knows it too.
+        try pair.revive(pair.right, Array(pair.right.stored.values))
+        #expect(pair.right.established.first?.path.remotePort == 50_000)
+    }
+
+    @Test func packetsMoveNotMoreThanOnceInASecond() throws {
+        let (pair, _) = try behindNAT()
+        try packet(pair, port: 50_000)
+        try packet(pair, port: 50_001)
+        #expect(pair.right.redirects.map(\.1.remotePort) == [50_000])
+        pair.now += Self.second
+        try packet(pair, from: "203.0.113.10", port: 50_001)
+        #expect(pair.right.redirects.map(\.1.remotePort) == [50_000, 50_001])
+        #expect(pair.right.established.first?.path.remote == ipv4("203.0.113.10"))
+    }
+
+    /// An end behind a NAT, ends without one, a family that can't be, and pairs whose packets may
+    /// be replays or stragglers.
+    @Test func packetsThatMoveNobody() throws {
+        var (pair, _) = try behindNAT()
+        try packet(pair, atLeft: true, from: "198.51.100.66", port: 4500)
+        #expect(pair.left.redirects.isEmpty)
+        try packet(pair, from: "2001:db8::1", port: 4500)
+        let spi = try #require(pair.left.children.keys.first)
+        try pair.command(.deleteChild(spi), byLeft: true)
+        try pair.deliver()
+        try packet(pair, port: 50_000)
+        #expect(pair.right.redirects.isEmpty)
+
+        pair = try PairConfiguration().pair()
+        try pair.connect()
+        try packet(pair, from: "198.51.100.66", port: 4500)
+        #expect(pair.right.redirects.isEmpty)
+
+        var configuration = PairConfiguration()
+        configuration.replayWindow = 0
+        pair = try configuration.pair()
+        pair.passes = NAT().translate
+        try pair.connect()
+        try packet(pair, port: 50_000)
+        #expect(pair.right.redirects.isEmpty)
+    }
+}
+
 @Suite struct Repetitions {
     @Test func requestsAndAnswersAreRepeatedAsTheyWere() throws {
         var configuration = PairConfiguration()

@@ -6,7 +6,7 @@ internal import ESP
 internal import Wire
 
 /// Of the encoding.
-private let stateVersion: UInt8 = 1
+private let stateVersion: UInt8 = 2
 
 /// The exporter's clock and the world's at the time of the export.
 private struct Moment {
@@ -96,9 +96,11 @@ extension StateWriter {
         put(child.mode == .transport)
         put(child.local)
         put(child.remote)
+        put(child.hasReplayWindow)
         put(child.stage.rawValue)
         put(child.sends)
         put(child.replaces) { $0.put($1.value) }
+        put(child.isNearlyUsed)
         put(child.rekey)
         put(child.end)
     }
@@ -259,6 +261,7 @@ extension StateReader {
         let mode: Mode = try flag() ? .transport : .tunnel
         let local = try selectors()
         let remote = try selectors()
+        let hasReplayWindow = try flag()
         let place = offset
         guard let stage = Child.Stage(rawValue: try next()) else {
             throw .malformed(.child, at: place)
@@ -267,7 +270,8 @@ extension StateReader {
         let replaces = try optional { reader throws(IKEStateFault) in try reader.spi() }
         return Child(
             inbound: inbound, outbound: outbound, policy: policy, suite: suite, mode: mode,
-            local: local, remote: remote, stage: stage, sends: sends, replaces: replaces,
-            rekey: try next(), end: try next())
+            local: local, remote: remote, hasReplayWindow: hasReplayWindow, stage: stage,
+            sends: sends, replaces: replaces, isNearlyUsed: try flag(), rekey: try next(),
+            end: try next())
     }
 }
