@@ -253,7 +253,10 @@ extension Simulation {
             let up = checker.delivered.count(tunnel, isToPeer: false)
             let down = checker.delivered.count(tunnel, isToPeer: true)
             if up != Int(ends.serial(of: tunnel)) || down != Int(tunnels[tunnel].serverSerial) {
-                fail("tunnel \(tunnel) lost packets though nothing was lost on the way")
+                fail(
+                    "tunnel \(tunnel) lost packets though nothing was lost on the way: "
+                        + "\(up) of \(ends.serial(of: tunnel)) came from its peer, \(down) of "
+                        + "\(tunnels[tunnel].serverSerial) to it")
                 return
             }
         }

@@ -135,6 +135,7 @@ extension Simulation {
         case .dropped(let reason):
             if reason == .unknownSPI { checkKnown(number) }
             claim(slot, number, reason)
+            note { "node \(node.id) refuses a packet of a peer's: \(reason.name)" }
             trace.mix(UInt64(reason.rawValue) << 8 | 3, now)
         case .held: noteHeld(slot)
         default: break
@@ -153,6 +154,7 @@ extension Simulation {
             sendOuter(packets[0].packet, from: number)
         case .dropped(let reason):
             claim(slot, number, reason)
+            note { "node \(node.id) refuses a packet to a peer: \(reason.name)" }
             trace.mix(UInt64(reason.rawValue) << 8 | 4, now)
         case .held: noteHeld(slot)
         default: break
@@ -230,7 +232,9 @@ extension Simulation {
             figures.received += 1
             checker.deliver(
                 InnerLabel(tunnel: tunnel, isToPeer: true, serial: serial), at: now, self)
-        case .dropped: figures.peerDrops += 1
+        case .dropped(let reason):
+            figures.peerDrops += 1
+            note { "a peer refuses a packet: \(reason.name)" }
         case .misdelivered(let tunnel):
             fail("the peer of tunnel \(tunnel) got a packet that was not for it")
         }
