@@ -34,10 +34,14 @@ extension DataPlane {
                     mine[place].drop = explainMiss(mine[place], now)
                 }
             }
+            let outer = packets[index].offset
             packets[index] = mine[place]
             if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
-            if packets[index].events.contains(.softLifetime) { counters.softLifetimes += 1 }
+            if packets[index].events.contains(.softLifetime) {
+                noteSoftLifetime(packets[index].location?.spi)
+            }
             noteReceived(packets[index])
+            if followsPeers { follow(packets[index], outer: outer) }
         }
         for index in packets.indices { tally(verdicts[index], isInbound: true) }
     }
@@ -146,6 +150,47 @@ extension DataPlane {
         if packet.drop == .leaseEnded || isRunningLow(entry) { isLow[identifier] = true }
     }
 
+    private borrowing func inboundSPI(tableSlot: UInt32) -> SPI? {
+        guard let outbound = table.associations.handle(at: tableSlot),
+            let entry = table.inbound(of: outbound)
+        else { return nil }
+        return table.status(of: entry).spi
+    }
+
+    /// New keys are due: whoever speaks for the tunnel is asked.
+    @inline(never)
+    private mutating func noteSoftLifetime(_ spi: SPI?) {
+        counters.softLifetimes += 1
+        if let spi, followsPeers { worn.append(spi) }
+    }
+
+    /// Where a peer is whose packets come in UDP: the newest one tells (RFC 7296 §2.23). `outer`: its
+    /// offset before it was opened in place, which leaves the outer headers as they were.
+    private mutating func follow(_ packet: PacketDescriptor, outer: Int) {
+        guard packet.drop == nil, let location = packet.location, location.isUDPEncapsulated,
+            // In transport mode the outer header is the packet's own.
+            packet.offset > outer + Int(location.espOffset),
+            let entry = table.find(location.spi),
+            UInt32(truncatingIfNeeded: table.status(of: entry).sequence) == location.sequence
+        else { return }
+        let base = UnsafeRawPointer(packet.buffer) + outer
+        let source = IPAddress(location.family, at: base, location.family == .v4 ? 12 : 8)
+        let port = load16(base, Int(location.espOffset) - 8)
+        let digest =
+            (source.high &* 0x9E37_79B9_7F4A_7C15 ^ source.low) &* 0xD6E8_FEB8_6659_FD93
+            ^ UInt64(port)
+        let slot = Int(entry.index)
+        if slot < sources.count, sources[slot] == digest { return }
+        guard let outbound = table.outbound(of: entry) else { return }
+        let parameters = table.associations.parameters(of: outbound)
+        if parameters.destination != source || parameters.udp?.destination != port {
+            if moved.last?.spi != location.spi { moved.append((location.spi, source, port)) }
+        } else {
+            while sources.count <= slot { sources.append(0) }
+            sources[slot] = digest
+        }
+    }
+
     private borrowing func isRunningLow(_ entry: AssociationHandle) -> Bool {
         let sent = table.outbound(of: entry).map { table.status(of: $0).sequence } ?? 0
         return book.isLow(entry, sent: sent, received: table.status(of: entry).sequence)
@@ -200,7 +245,9 @@ extension DataPlane {
             }
             packets[index] = mine[place]
             if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
-            if packets[index].events.contains(.softLifetime) { counters.softLifetimes += 1 }
+            if packets[index].events.contains(.softLifetime) {
+                noteSoftLifetime(inboundSPI(tableSlot: tableSlot))
+            }
             noteSent(packets[index], tableSlot: tableSlot)
         }
         for index in packets.indices { tally(verdicts[index], isInbound: false) }

@@ -87,6 +87,16 @@ struct DataPlane: ~Copyable {
     var isRecordFull: Bool { digests.count >= Self.digestsMaximum }
     static let digestsMaximum = 1 << 20
 
+    /// Pairs for which new keys are due, and sources of packets that are not where their peers were
+    /// known to be: for the IKE side, which takes them after every batch.
+    var worn: [SPI] = []
+    var moved: [(spi: SPI, source: IPAddress, port: UInt16)] = []
+    /// There is an IKE side.
+    var followsPeers = false
+    /// By slot of an inbound association in the table: a digest of the source that was found to be
+    /// the peer's last. Grows with the highest slot.
+    var sources: [UInt64] = []
+
     let batch: UnsafeMutableBufferPointer<PacketDescriptor>
     /// Where each packet of the batch came from.
     let origins: UnsafeMutableBufferPointer<Int>

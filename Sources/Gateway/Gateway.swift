@@ -154,6 +154,7 @@ public struct Gateway: ~Copyable {
         precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
         plane.receive(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
         if ike != nil { noteHeard(packets, verdicts, now) }
+        if !plane.worn.isEmpty { renewWorn(now) }
         if plane.isLackingKeys { pump(now) }
     }
 
@@ -168,6 +169,7 @@ public struct Gateway: ~Copyable {
     ) {
         precondition(packets.count <= Self.batchMaximum && verdicts.count >= packets.count)
         plane.send(packets, verdicts: verdicts, now: now, packetTime: packetTime ?? now)
+        if !plane.worn.isEmpty { renewWorn(now) }
         if plane.isLackingKeys { pump(now) }
     }
 

@@ -21,6 +21,7 @@ extension Gateway {
         let environment = IKEEnvironment(
             library: plane.library, configuration: configuration, random: random,
             resources: resources)
+        plane.followsPeers = true
         ike = IKESide(
             environment, resources, count: distribution.identifierCount, now: now)
     }
@@ -143,6 +144,30 @@ extension Gateway {
             take(endpoint.noteReceived(spi, localSPI: localSPI), now)
         }
         if !ready.isEmpty { pump(now) }
+        if !plane.moved.isEmpty { followMoved(now) }
+    }
+
+    private mutating func followMoved(_ now: UInt64) {
+        for (spi, source, port) in exchange(&plane.moved, with: []) {
+            guard let endpoint = ike?.endpoint, let localSPI = endpoint.localSPI(ofChild: spi)
+            else { continue }
+            take(
+                endpoint.noteReceived(
+                    spi, localSPI: localSPI, from: source, port: port, now: now), now)
+        }
+        pump(now)
+    }
+
+    /// Asks for new keys of pairs that carried many packets.
+    mutating func renewWorn(_ now: UInt64) {
+        for spi in exchange(&plane.worn, with: []) {
+            guard let endpoint = ike?.endpoint, let localSPI = endpoint.localSPI(ofChild: spi)
+            else { continue }
+            take(
+                endpoint.noteSoftLifetime(
+                    spi, localSPI: localSPI, now: now, seconds: secondsSince1970), now)
+        }
+        pump(now)
     }
 
     /// Lets numbers be chosen for what this node owns.

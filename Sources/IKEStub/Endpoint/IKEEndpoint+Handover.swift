@@ -24,7 +24,7 @@ extension IKEEndpoint {
         }
         halfOpen.remove(association)
         peers.remove(association)
-        associations[localSPI] = nil
+        drop(association)
     }
 
     /// Goes on with an IKE SA that another owner exported, under a generation that must be newer

@@ -72,12 +72,6 @@ extension IKEEndpoint {
         associations[localSPI]?.initiatorSPI
     }
 
-    /// The local SPI of the IKE SA that a pair of CHILD SAs belongs to, found by looking through
-    /// all; nil: none knows the pair.
-    public func localSPI(ofChild spi: SPI) -> UInt64? {
-        associations.first { $0.value.children.contains { $0.inbound == spi } }?.key
-    }
-
     /// Lends the keys of an IKE SA, for whoever was asked to show them; false: it has none yet.
     public func withKeys(
         of localSPI: UInt64, _ body: (IKESuite, borrowing IKEKeys) -> Void

@@ -20,6 +20,8 @@ public final class IKEEndpoint {
     /// What was not acted upon.
     public internal(set) var counters = IKECounters()
     private var due = Heap<Due>()
+    /// By inbound SPI of a pair: the IKE SA that has it, or had it.
+    private var owners: [SPI: UInt64] = [:]
 
     /// An IKE SA and when it wants to be advanced. Entries that were overtaken stay in the heap
     /// until their time comes, and are ignored then.
@@ -113,6 +115,7 @@ public final class IKEEndpoint {
         peers.place(association) {
             environment.configuration.connection(named: association.connection)?.remoteIdentity
         }
+        for child in association.children { owners[child.inbound] = association.localSPI }
         guard association.stage != .closed else {
             if associations[association.localSPI] === association {
                 associations[association.localSPI] = nil
@@ -132,6 +135,8 @@ public final class IKEEndpoint {
         _ body: (borrowing Step, inout IKEOutcome) throws(CryptoError) -> Void
     ) {
         outcome.involve(association.localSPI)
+        let known = outcome.events.count
+        defer { forgetPairs(removedBy: outcome.events[known...]) }
         do throws(CryptoError) {
             try body(step, &outcome)
             while let other = outcome.touched.popLast() {
@@ -143,6 +148,26 @@ public final class IKEEndpoint {
             counters.count(.library)
         }
         settle(association)
+    }
+
+    private func forgetPairs(removedBy events: ArraySlice<IKEEvent>) {
+        for case .remove(let spi) in events { owners[spi] = nil }
+    }
+
+    /// Takes an IKE SA out, with nothing told.
+    func drop(_ association: IKEAssociation) {
+        for child in association.children where owners[child.inbound] == association.localSPI {
+            owners[child.inbound] = nil
+        }
+        associations[association.localSPI] = nil
+    }
+
+    /// The local SPI of the IKE SA that a pair of CHILD SAs belongs to; nil: none knows the pair.
+    public func localSPI(ofChild spi: SPI) -> UInt64? {
+        guard let localSPI = owners[spi], let association = associations[localSPI],
+            association.children.contains(where: { $0.inbound == spi })
+        else { return nil }
+        return localSPI
     }
 
     func keep(_ association: IKEAssociation) {
