@@ -2,8 +2,8 @@
 
 /// Adds `count` octets to a ones' complement sum; an odd last octet counts as the high one.
 public func checksumSum(_ base: UnsafeRawPointer, count: Int, from start: UInt64 = 0) -> UInt64 {
-    var sum = start
     var offset = 0
+    var sum = start &+ blockSum(base, count: count, &offset)
     while offset + 4 <= count {
         sum &+= UInt64(load32(base, offset))
         offset += 4
@@ -14,6 +14,21 @@ public func checksumSum(_ base: UnsafeRawPointer, count: Int, from start: UInt64
     }
     if offset < count { sum &+= UInt64(load8(base, offset)) << 8 }
     return sum
+}
+
+/// Adds as many blocks of 32 octets as there are. The sum of words in the machine's order of octets
+/// is the sum in the other order, swapped (RFC 1071 §2(B)).
+private func blockSum(_ base: UnsafeRawPointer, count: Int, _ offset: inout Int) -> UInt64 {
+    var even = SIMD4<UInt64>()
+    var odd = SIMD4<UInt64>()
+    let half = SIMD4<UInt64>(repeating: 0xFFFF_FFFF)
+    while offset + 32 <= count {
+        let block = base.loadUnaligned(fromByteOffset: offset, as: SIMD4<UInt64>.self)
+        even &+= block & half
+        odd &+= block &>> 32
+        offset += 32
+    }
+    return UInt64(UInt16(bigEndian: ~checksumFold(even.wrappedSum() &+ odd.wrappedSum())))
 }
 
 /// Folds a sum and complements it: the value of the checksum field.

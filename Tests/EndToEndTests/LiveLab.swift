@@ -26,8 +26,12 @@ final class LiveLab {
         return made?.code == 0
     }()
 
-    private static let script = URL(filePath: #filePath)
-        .deletingLastPathComponent().appending(path: "Live/lab").path
+    private static let script = path(of: "lab")
+
+    /// Where a file of Live is.
+    static func path(of name: String) -> String {
+        URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Live/\(name)").path
+    }
 
     let scratch: Scratch
     private let prefix: String

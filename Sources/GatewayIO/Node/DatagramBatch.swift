@@ -4,7 +4,8 @@ internal import CLinux
 internal import Glibc
 internal import Wire
 
-/// Message headers for a batch of datagrams. One owner, one thread.
+/// Message headers for a batch of datagrams, either for receiving or for sending. One owner, one
+/// thread.
 final class DatagramBatch {
     static let slots = PacketRoom.slots
     private static let controlBytes = Int(CLINUX_CONTROL_BYTES)
@@ -13,6 +14,8 @@ final class DatagramBatch {
     let pieces: UnsafeMutablePointer<iovec>
     let addresses: UnsafeMutablePointer<sockaddr_storage>
     private let controls: UnsafeMutableRawPointer
+    /// Slots from here on are as `prepare` left them.
+    private var used = slots
 
     init() {
         headers = .allocate(capacity: Self.slots)
@@ -31,8 +34,17 @@ final class DatagramBatch {
         controls.deallocate()
     }
 
+    /// Receives into the slots of `room` what waits at a socket; the number of datagrams.
+    func receive(_ file: FileDescriptor, _ room: PacketRoom) -> Int {
+        for slot in 0..<used { prepare(slot, room.place(slot)) }
+        let count = recvmmsg(
+            file.number, headers, UInt32(Self.slots), Int32(MSG_DONTWAIT), nil)
+        used = max(0, Int(count))
+        return used
+    }
+
     /// Makes a slot ready to receive into `room`.
-    func prepare(_ slot: Int, _ room: UnsafeMutableRawBufferPointer) {
+    private func prepare(_ slot: Int, _ room: UnsafeMutableRawBufferPointer) {
         pieces[slot] = iovec(iov_base: room.baseAddress, iov_len: room.count)
         headers[slot].msg_hdr = msghdr()
         headers[slot].msg_hdr.msg_name = UnsafeMutableRawPointer(addresses + slot)
@@ -41,6 +53,16 @@ final class DatagramBatch {
         headers[slot].msg_hdr.msg_iovlen = 1
         headers[slot].msg_hdr.msg_control = controls + slot * Self.controlBytes
         headers[slot].msg_hdr.msg_controllen = Self.controlBytes
+    }
+
+    /// Octets that were received.
+    func length(_ slot: Int) -> Int { Int(headers[slot].msg_len) }
+
+    /// Octets of each datagram of a row that the kernel joined (UDP_GRO), of which the last may be
+    /// shorter; of the only one, where there is no row.
+    func segmentBytes(_ slot: Int) -> Int {
+        let bytes = Int(clinux_segment_bytes(&headers[slot].msg_hdr))
+        return bytes > 0 ? bytes : length(slot)
     }
 
     /// Where a received datagram came from.

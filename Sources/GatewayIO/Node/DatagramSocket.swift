@@ -38,6 +38,8 @@ final class DatagramSocket {
             // Packets of tunnels that are too long for the path go in fragments.
             try number.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
         }
+        // Rows of datagrams of one flow come in one piece, where the kernel can.
+        _ = number.trySet(SOL_UDP, UDP_GRO, 1)
         // Bursts wait here while the node works; what the system does not allow is cut off.
         _ = number.trySet(SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         _ = number.trySet(SOL_SOCKET, SO_SNDBUFFORCE, 8 << 20)
@@ -46,15 +48,6 @@ final class DatagramSocket {
         guard isBound == 0 else {
             throw errno == EADDRINUSE ? .portInUse("UDP \(text)") : .last("binding UDP \(text)")
         }
-    }
-
-    /// Takes what has arrived into the slots of `room`; the number of datagrams.
-    func receive(into room: PacketRoom, _ batch: DatagramBatch) -> Int {
-        for slot in 0..<DatagramBatch.slots { batch.prepare(slot, room.place(slot)) }
-        let count = recvmmsg(
-            descriptor.number, batch.headers, UInt32(DatagramBatch.slots),
-            Int32(MSG_DONTWAIT), nil)
-        return max(0, Int(count))
     }
 
     /// Sends one datagram. What the kernel does not take is lost, as on any network.

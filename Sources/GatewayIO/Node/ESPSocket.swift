@@ -5,7 +5,7 @@ internal import Glibc
 internal import Wire
 
 /// A raw socket for protocol 50 at one address. Whatever the kernel does with ESP of its own, it
-/// gives a copy of every packet to raw sockets.
+/// gives a copy of every packet to raw sockets: IPv4 ones with their headers, IPv6 ones without.
 final class ESPSocket {
     let address: IPAddress
     let descriptor: FileDescriptor
@@ -36,15 +36,6 @@ final class ESPSocket {
         _ = receiving.trySet(SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         let isBound = SocketAddress(address, 0).withPointer { bind(receiving, $0, $1) }
         guard isBound == 0 else { throw .last("binding the raw socket for ESP to \(address)") }
-    }
-
-    /// Takes what has arrived: IPv4 packets with their headers, IPv6 ones without.
-    func receive(into room: PacketRoom, _ batch: DatagramBatch) -> Int {
-        for slot in 0..<DatagramBatch.slots { batch.prepare(slot, room.place(slot)) }
-        let count = recvmmsg(
-            descriptor.number, batch.headers, UInt32(DatagramBatch.slots),
-            Int32(MSG_DONTWAIT), nil)
-        return max(0, Int(count))
     }
 
     /// Sends a whole packet to the address in its header.

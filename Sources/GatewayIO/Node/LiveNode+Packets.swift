@@ -9,87 +9,108 @@ internal import Wire
 
 extension LiveNode {
     private static var udpBytes: Int { 8 }
+    /// Batches out of the device before others have their turn.
+    private static var turnsMaximum: Int { 4 }
 
     // MARK: From the peers
 
     /// UDP datagrams, with the headers that the kernel took away put before them again: the gateway
     /// looks at packets.
     func receiveDatagrams(_ socket: DatagramSocket) {
-        let count = socket.receive(into: room, batch)
-        guard count > 0 else { return }
-        let isV6 = socket.address.family == .v6
-        let headerBytes = (isV6 ? IPPacket.ipv6HeaderBytes : IPPacket.ipv4HeaderBytes)
-        let before = headerBytes + Self.udpBytes
-        for slot in 0..<count {
-            let length = Int(batch.headers[slot].msg_len)
-            guard let (remote, port) = batch.source(slot),
-                length + before <= PacketRoom.packetMaximum
-            else {
-                room.descriptors[slot] = room.descriptor(slot, before: 0, count: 0)
+        for slot in 0..<arrivals.receive(socket.descriptor, room) {
+            guard let (remote, port) = arrivals.source(slot) else { continue }
+            let source = DatagramSource(
+                remote: remote, port: port, trafficClass: arrivals.trafficClass(slot))
+            let length = arrivals.length(slot)
+            let segmentBytes = arrivals.segmentBytes(slot)
+            if length == segmentBytes {
+                if room.free == 0 { open(socket) }
+                wrap(room.address(slot), length, source, socket)
+                room.append(slot: slot, before: socket.headerBytes, count: length)
                 continue
             }
-            room.descriptors[slot] = room.descriptor(slot, before: before, count: length)
-            let packet = room.address(slot) - before
-            OuterHeader.write(
-                packet, source: remote, destination: socket.address,
-                trafficClass: batch.trafficClass(slot), payload: IPProtocol.udp,
-                total: before + length)
-            // The ports that stand for what the socket is for, whatever was configured.
-            let ownPort = socket.hasMarker ? UDPPort.natTraversal : UDPPort.ike
-            let otherPort = socket.hasMarker || port != UDPPort.natTraversal ? port : UDPPort.ike
-            store16(otherPort, packet + headerBytes, 0)
-            store16(ownPort, packet + headerBytes, 2)
-            store16(UInt16(Self.udpBytes + length), packet + headerBytes, 4)
-            store16(0, packet + headerBytes, 6)
+            // A row stays together, so that what comes out of it can.
+            if room.free * segmentBytes < length { open(socket) }
+            var offset = 0
+            while offset < length {
+                if room.free == 0 { open(socket) }
+                let bytes = min(segmentBytes, length - offset)
+                room.piece.copyMemory(from: room.address(slot) + offset, byteCount: bytes)
+                wrap(room.piece, bytes, source, socket)
+                room.appendPiece(of: slot, before: socket.headerBytes, count: bytes)
+                offset += bytes
+            }
         }
-        open(count) { slot in receiveMessage(slot, socket) }
+        open(socket)
+    }
+
+    /// Writes the headers of a datagram before it.
+    private func wrap(
+        _ datagram: UnsafeMutableRawPointer, _ length: Int, _ source: DatagramSource,
+        _ socket: DatagramSocket
+    ) {
+        let packet = datagram - socket.headerBytes
+        OuterHeader.write(
+            packet, source: source.remote, destination: socket.address,
+            trafficClass: source.trafficClass, payload: IPProtocol.udp,
+            total: socket.headerBytes + length)
+        // The ports that stand for what the socket is for, whatever was configured.
+        let ownPort = socket.hasMarker ? UDPPort.natTraversal : UDPPort.ike
+        let isPlain = socket.hasMarker || source.port != UDPPort.natTraversal
+        let udp = datagram - Self.udpBytes
+        store16(isPlain ? source.port : UDPPort.ike, udp, 0)
+        store16(ownPort, udp, 2)
+        store16(UInt16(truncatingIfNeeded: Self.udpBytes + length), udp, 4)
+        store16(0, udp, 6)
+    }
+
+    private func open(_ socket: DatagramSocket) {
+        open { index in receiveMessage(index, socket) }
     }
 
     /// ESP as a protocol of its own; IPv6 comes without its header.
     func receivePackets(_ socket: ESPSocket) {
-        let count = socket.receive(into: room, batch)
-        guard count > 0 else { return }
-        for slot in 0..<count {
-            let length = Int(batch.headers[slot].msg_len)
-            guard socket.address.family == .v6 else {
-                room.descriptors[slot] = room.descriptor(slot, before: 0, count: length)
+        let isV6 = socket.address.family == .v6
+        for slot in 0..<arrivals.receive(socket.descriptor, room) {
+            let length = arrivals.length(slot)
+            guard isV6 else {
+                room.append(slot: slot, before: 0, count: length)
                 continue
             }
+            guard let (remote, _) = arrivals.source(slot) else { continue }
             let before = IPPacket.ipv6HeaderBytes
-            guard let (remote, _) = batch.source(slot) else {
-                room.descriptors[slot] = room.descriptor(slot, before: 0, count: 0)
-                continue
-            }
-            room.descriptors[slot] = room.descriptor(slot, before: before, count: length)
             OuterHeader.write(
                 room.address(slot) - before, source: remote,
-                destination: socket.address, trafficClass: batch.trafficClass(slot),
+                destination: socket.address, trafficClass: arrivals.trafficClass(slot),
                 payload: IPProtocol.esp, total: before + length)
+            room.append(slot: slot, before: before, count: length)
         }
-        open(count) { _ in }
+        open { _ in }
     }
 
     /// Shows a batch to the gateway, and gives what comes out to whom it is for.
-    private func open(_ count: Int, ike: (Int) -> Void) {
+    private func open(ike: (Int) -> Void) {
+        guard room.count > 0 else { return }
         let now = now
-        member.gateway.receive(
-            room.batch(count), verdicts: room.answers(count), nowNanoseconds: now)
-        for slot in 0..<count {
-            switch room.verdicts[slot] {
+        member.gateway.receive(room.batch, verdicts: room.answers, nowNanoseconds: now)
+        for index in 0..<room.count {
+            switch room.verdicts[index] {
             case .delivered:
-                device.write(room.descriptors[slot].packet)
-            case .ike: ike(slot)
+                device.write(room.descriptors[index])
+            case .ike: ike(index)
             case .dropped, .foreign, .held, .natKeepalive, .other: break
             }
         }
+        device.flush()
+        room.clear()
         if member.gateway.hasOutputs { carry() }
     }
 
-    private func receiveMessage(_ slot: Int, _ socket: DatagramSocket) {
-        guard let (remote, port) = batch.source(slot) else { return }
+    private func receiveMessage(_ index: Int, _ socket: DatagramSocket) {
+        guard let (remote, port) = arrivals.source(room.origin(index)) else { return }
         let markerBytes = socket.hasMarker ? 4 : 0
         let datagram = UnsafeRawBufferPointer(
-            rebasing: room.place(slot)[markerBytes..<Int(batch.headers[slot].msg_len)])
+            rebasing: room.descriptors[index].packet[(socket.headerBytes + markerBytes)...])
         let path = IKEPath(
             local: socket.address, localPort: socket.port, remote: remote, remotePort: port,
             hasMarker: socket.hasMarker)
@@ -100,17 +121,50 @@ extension LiveNode {
 
     /// Packets that the routes led into the device.
     func sendPackets() {
-        var count = 0
-        while count < PacketRoom.slots, let length = device.read(into: room.place(count)) {
-            room.descriptors[count] = room.descriptor(count, before: 0, count: length)
-            count += 1
+        for _ in 0..<Self.turnsMaximum {
+            let isEmpty = readPackets()
+            seal()
+            if isEmpty { return }
         }
-        guard count > 0 else { return }
-        member.gateway.send(
-            room.batch(count), verdicts: room.answers(count), nowNanoseconds: now)
+    }
+
+    /// Fills a good part of a batch; true when nothing is left in the device.
+    private func readPackets() -> Bool {
+        while room.free > PacketRoom.slots / 2 {
+            // A row is cut at once, and leaves its slot to the next packet.
+            let slot = room.count
+            guard let length = device.read(into: room.place(slot)) else { return true }
+            let place = UnsafeMutableRawBufferPointer(rebasing: room.place(slot)[..<length])
+            let header = OffloadHeader(at: room.address(slot) - OffloadHeader.byteCount)
+            guard let header else { continue }
+            if header.row == .none {
+                guard header.completeChecksum(place) else { continue }
+                room.append(slot: slot, before: 0, count: length)
+            } else {
+                cut(UnsafeRawBufferPointer(place), header, slot)
+            }
+        }
+        return false
+    }
+
+    private func cut(_ row: UnsafeRawBufferPointer, _ header: OffloadHeader, _ slot: Int) {
+        guard var cutter = PacketCutter(row, header) else { return }
+        // A row stays together: what came before it goes first.
+        if room.free < cutter.count { seal() }
+        while true {
+            if room.free == 0 { seal() }
+            guard let length = cutter.next(room.piece) else { return }
+            room.appendPiece(of: slot, before: 0, count: length)
+        }
+    }
+
+    /// Has a batch sealed, and sends it.
+    private func seal() {
+        guard room.count > 0 else { return }
+        member.gateway.send(room.batch, verdicts: room.answers, nowNanoseconds: now)
         var row = DatagramRow()
-        for slot in 0..<count where room.verdicts[slot] == .delivered {
-            let packet = room.descriptors[slot].packet
+        for index in 0..<room.count where room.verdicts[index] == .delivered {
+            let packet = room.descriptors[index].packet
             guard let outer = OuterHeader(packet) else { continue }
             guard outer.isUDP else {
                 espSockets.first { $0.address == outer.source }?
@@ -122,6 +176,7 @@ extension LiveNode {
             row.append(outer, packet, batch)
         }
         send(&row)
+        room.clear()
     }
 
     /// Sends what was collected for one peer.
@@ -133,5 +188,19 @@ extension LiveNode {
             })
         else { return }
         socket.send(row, batch)
+    }
+}
+
+/// Where a datagram came from.
+private struct DatagramSource {
+    let remote: IPAddress
+    let port: UInt16
+    let trafficClass: UInt8
+}
+
+extension DatagramSocket {
+    /// Octets of the IP and UDP headers that the gateway sees before a datagram.
+    fileprivate var headerBytes: Int {
+        8 + (address.family == .v6 ? IPPacket.ipv6HeaderBytes : IPPacket.ipv4HeaderBytes)
     }
 }

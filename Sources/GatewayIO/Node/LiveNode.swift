@@ -40,6 +40,8 @@ public final class LiveNode {
     var counters: [String: UInt64] = [:]
 
     let room = PacketRoom()
+    /// Datagrams that came in, and datagrams on their way out.
+    let arrivals = DatagramBatch()
     let batch = DatagramBatch()
     private let poller: Poller
     private let signals: SignalQueue

@@ -67,7 +67,7 @@ struct OuterHeader {
 /// may be shorter.
 struct DatagramRow {
     /// What one call takes: less than an IP packet, and no more than the kernel's UDP_MAX_SEGMENTS.
-    private static let octetsMaximum = 60_000
+    private static let octetsMaximum = 65_500
     private static let countMaximum = 64
 
     private(set) var outer: OuterHeader?
