@@ -42,8 +42,11 @@ extension Simulation {
             tunnels[tunnel].state == .wanted || tunnels[tunnel].state == .established
         else { return }
         var life = lifeRandom.fork(1 << 32 | UInt64(tunnel))
-        let isSwitchedOff = life.chance(1, in: 3)
-        let comesBack = life.chance(2, in: 3)
+        let isSwitchedOff =
+            life.chance(1, in: 3) && options.ike?.peersAreSwitchedOff == true
+        // Whom the cluster would have to call again, and does not know to be dead, stays away.
+        let isCallable = !isSwitchedOff || speakers.peers[tunnel].beginner == .peer
+        let comesBack = life.chance(2, in: 3) && isCallable
         if tunnels[tunnel].state == .established { checker.outages.end(tunnel: tunnel, at: now) }
         tunnels[tunnel].wasInterrupted = true
         tunnels[tunnel].state = comesBack ? .wanted : .cleared
