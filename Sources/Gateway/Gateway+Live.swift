@@ -40,6 +40,21 @@ extension Gateway {
             UDPPorts(source: localPort, destination: remotePort))
     }
 
+    /// Publishes how far all tunnels of this node have come and what they may use, for a stop after
+    /// which a successor goes on, or a beginning (docs/decisions/0018). One transaction takes so
+    /// many only: ``tick(nowNanoseconds:)`` goes on with the rest (``unpublishedCount``).
+    public mutating func publishAll(nowNanoseconds now: UInt64) {
+        for place in plane.roles.indices where plane.roles[place] == .owned {
+            publishing.isWanted[place] = true
+        }
+        publishing.nextAttemptAt = 0
+        publish(now)
+        pump(now)
+    }
+
+    /// Identifiers whose leases are to be published and that no request has taken.
+    public var unpublishedCount: Int { publishing.isWanted.count { $0 } }
+
     /// A tunnel by its inbound SPI; nil: this node does not know it.
     public borrowing func status(of spi: SPI) -> TunnelStatus? {
         guard let entry = plane.table.find(spi) else { return nil }

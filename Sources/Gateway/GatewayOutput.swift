@@ -30,6 +30,8 @@ public enum GatewayEvent: Equatable, Sendable {
     case established(SPI)
     /// The tunnel is not, and will not be; why, and what to do.
     case refused(SPI, String)
+    /// The tunnel, which an IKE SA had made, sends no more; packets under way are still taken.
+    case lingering(SPI)
     /// The tunnel, which an IKE SA had made, is over.
     case cleared(SPI)
     /// An IKE SA with this local SPI is established, or took over from its predecessor.

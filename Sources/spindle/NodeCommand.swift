@@ -14,7 +14,9 @@ struct NodeCommand: ParsableCommand {
             and CAP_NET_RAW, and CAP_NET_BIND_SERVICE for the ports. The log goes to standard error.
 
             SIGTERM and SIGINT end it: peers are told, or with --handover not. SIGHUP reads the \
-            connections, keys and pools again; addresses, ports and devices stay as they were.
+            connections, keys and pools again; addresses, ports, devices, the state directory and \
+            manually keyed associations stay as they were. With a state directory the next start \
+            goes on with the numbers of this one, also after a crash.
 
             Examples:
               spindle check --config docs/examples/psk-responder.yaml
@@ -24,7 +26,7 @@ struct NodeCommand: ParsableCommand {
     @Option(help: "The configuration, in YAML.", completion: .file())
     var config = "/etc/spindle/node.yaml"
 
-    @Flag(help: "At the end, tell the peers nothing: a successor goes on.")
+    @Flag(help: "At the end, tell the peers nothing: the next start goes on. Needs `state`.")
     var handover = false
 
     func run() throws {
@@ -35,13 +37,16 @@ struct NodeCommand: ParsableCommand {
             error.faults.forEach { complain("error: \($0)") }
             throw ExitCode.failure
         }
+        guard !handover || configuration.stateDirectory != nil else {
+            throw NodeError.needsState("--handover leaves the tunnels to the next start")
+        }
         let node = try LiveNode(configuration) { level, text in
             complain("\(Self.time()) \(level.rawValue) \(text)")
         }
         if handover { node.farewell = .handover }
         node.reload = { [config] in
             do throws(ConfigurationFaults) {
-                return try NodeConfigurationFile.read(path: config).ike
+                return try NodeConfigurationFile.read(path: config)
             } catch {
                 error.faults.forEach { complain("\(Self.time()) warning \($0)") }
                 return nil

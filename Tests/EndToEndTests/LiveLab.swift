@@ -66,7 +66,9 @@ final class LiveLab {
 
     /// Starts a node with a configuration in which SOCKET and SECRETS stand for its own files, and
     /// waits until it serves.
-    func startNode(_ name: String, _ configuration: String) throws -> Daemon {
+    func startNode(
+        _ name: String, _ configuration: String, options: [String] = []
+    ) throws -> Daemon {
         let secrets = scratch.path("\(name).secrets.yaml")
         try Self.secrets.write(toFile: secrets, atomically: true, encoding: .utf8)
         try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: secrets)
@@ -76,7 +78,8 @@ final class LiveLab {
             .replacingOccurrences(of: "SECRETS", with: secrets)
         let file = try scratch.write(Data(text.utf8), as: "\(name).yaml")
         let node = try start(
-            in: name, [Program.path(of: "spindle"), "node", "--config", file], log: "\(name).log")
+            in: name, [Program.path(of: "spindle"), "node", "--config", file] + options,
+            log: "\(name).log")
         try node.waitFor("serving")
         return node
     }

@@ -102,7 +102,8 @@ import Wire
     @Test func aNodeThatIsAloneServesAtOnce() throws {
         var random = SystemRandomSource()
         let member = try SoleMember(
-            capacity: 2, library: CryptoLibrary(), random: &random)
+            capacity: 2, journal: nil, store: CoordinationStore(), ike: nil,
+            library: CryptoLibrary(), random: &random)
         func establish(_ spi: UInt32) throws -> String? {
             member.establish(
                 inbound: try association(parameters(spi, .inbound)),

@@ -1,8 +1,8 @@
 """A client of strongSwan's control protocol (vici), as far as measuring needs it.
 
-A message is a length (4 octets), a type (1), a name (its length in 1 octet), and elements: sections,
-keys with values, lists. `swanctl` speaks the same, but a process for every set-up takes longer than
-the set-up."""
+A message is a length (4 octets), a type (1), a name (its length in 1 octet), and elements:
+sections, keys with values, lists. `swanctl` speaks the same, but a process for every set-up takes
+longer than the set-up."""
 import socket
 import struct
 

@@ -45,6 +45,10 @@ final class RecordTarget {
         precondition((try? seal.open(bytes, key: .allocation)) == nil, "a forgery was accepted")
         guard let kind = bytes.first else { return }
         let octets = UnsafeRawBufferPointer(rebasing: bytes[1...])
+        if kind >= 0xF0 {
+            guard let record = try? IKERecord(decoding: octets) else { return }
+            return record.encode().withUnsafeBytes { precondition($0.elementsEqual(octets)) }
+        }
         switch kind % 6 {
         case 0: check((try? AllocationRecord(decoding: octets))?.encode(), octets)
         case 1: check((try? LeaseRecord(decoding: octets))?.encode(), octets)

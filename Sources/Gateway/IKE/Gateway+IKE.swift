@@ -4,7 +4,7 @@ import Cluster
 public import Crypto
 import ESP
 public import IKEStub
-import Wire
+public import Wire
 
 extension Gateway {
     /// From now on this node speaks IKE for the identifiers that it owns. To be called once, before
@@ -205,6 +205,16 @@ extension Gateway {
         of localSPI: UInt64, _ body: (IKESuite, borrowing IKEKeys) -> Void
     ) throws(CryptoError) -> Bool {
         try ike?.endpoint.withKeys(of: localSPI, body) ?? false
+    }
+
+    /// Tunnels that no IKE SA of the store has made, by inbound SPI, ascending.
+    public borrowing func orphans() -> [SPI] {
+        var made: Set<SPI> = []
+        for records in ike?.records ?? [] {
+            for record in records.values { made.formUnion(record.pairs.map(\.spi)) }
+        }
+        return plane.table.entries().map { plane.table.status(of: $0).spi }
+            .filter { !made.contains($0) }.sorted()
     }
 
     /// The local SPIs of the IKE SAs that this node speaks for, ascending.

@@ -14,6 +14,8 @@ extension NodeConfiguration {
             "  passes inner packets through the TUN device \(tunnelDevice), MTU \(tunnelMTU), "
                 + (setsRoutes ? "and routes peers' networks there" : "without setting routes"),
             "  takes commands at \(printable(path: controlSocket))",
+            "  keeps what must outlive it in "
+                + (stateDirectory.map { printable(path: $0) } ?? "memory only: a stop ends all"),
             "  holds \(cardCapacity) pairs of CHILD SAs at most, and \(ike.limits.associations) "
                 + "IKE SAs, each with \(ike.limits.childrenPerAssociation) pairs at most",
             "  asks for cookies above \(ike.limits.cookiesAbove) half-open set-ups; takes "
@@ -35,20 +37,22 @@ extension NodeConfiguration {
             lines += [
                 "", "Connection \(connection.name) (\(index + 1) of \(ike.connections.count))",
             ]
-            lines += connection.explanation.map { "  \($0)" }
+            let port = remotePorts[connection.name]
+            lines += connection.explanation(remotePort: port).map { "  \($0)" }
         }
         return lines
     }
 }
 
 extension Connection {
-    fileprivate var explanation: [String] {
+    fileprivate func explanation(remotePort: UInt16?) -> [String] {
         var lines = [
             "we are \(localIdentity), proven by \(localProof)",
             "the peer is \(remoteText) \(origin), proven by \(remoteProof)",
         ]
         if let remoteAddress {
-            lines.append("we can begin it with \(remoteAddress); the peer can, too")
+            let place = remotePort.map { "\(remoteAddress) port \($0)" } ?? "\(remoteAddress)"
+            lines.append("we can begin it with \(place); the peer can, too")
         } else {
             lines.append("peers begin it")
         }

@@ -8,6 +8,8 @@ internal import Wire
 /// A connection with the settings that it came from, for checks between connections.
 struct ConfiguredConnection {
     let connection: Connection
+    /// Nil: 500, and 4500 behind a NAT.
+    let remotePort: UInt16?
     let setting: Settings
 }
 
@@ -25,17 +27,34 @@ enum ConnectionSettings {
     private static let known = [
         "local_address", "remote_address", "remote_addresses", "proposals", "local", "remote",
         "children", "pools", "request_address", "force_encapsulation", "fragmentation",
-        "associations_per_identity", "timers",
+        "associations_per_identity", "timers", "remote_port",
     ]
 
     static func read(_ setting: Setting, _ context: ConnectionContext) -> [ConfiguredConnection] {
         setting.namedSettings()?.named().compactMap { name, value in
             value.settings(known).flatMap { fields in
                 connection(name, fields, context).map {
-                    ConfiguredConnection(connection: $0, setting: fields)
+                    ConfiguredConnection(
+                        connection: $0, remotePort: remotePort(fields), setting: fields)
                 }
             }
         } ?? []
+    }
+
+    private static func remotePort(_ fields: Settings) -> UInt16? {
+        guard let port = fields["remote_port"]?.number(in: 1...65_535) else { return nil }
+        if fields["remote_address"] == nil {
+            fields.refuse(
+                .contradiction, "remote_port",
+                "without remote_address nobody goes there: add it, or remove this")
+        }
+        if port == UDPPort.ike {
+            fields.refuse(
+                .contradiction, "remote_port",
+                "500 is where IKE has no marker: name the port that it shares with ESP, which is "
+                    + "usually 4500, or remove this")
+        }
+        return UInt16(port)
     }
 
     private static func connection(

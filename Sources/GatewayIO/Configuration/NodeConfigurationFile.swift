@@ -79,7 +79,7 @@ public struct NodeConfigurationFile {
         let limits = root["limits"].map(LimitSettings.read) ?? IKELimits()
         // Nil when they are there but can't be read: then nobody is told that a key is missing.
         let keys = root["secrets"].map { SecretsFile.read($0, files) } ?? []
-        let node = NodeSettings.read(root)
+        let node = NodeSettings.read(root, files)
         let context = ConnectionContext(
             files: files, addresses: node?.addresses ?? [], presharedKeys: keys,
             pools: pools.map(\.pool), seconds: seconds)
@@ -92,8 +92,9 @@ public struct NodeConfigurationFile {
         ConfigurationClashes.check(connections, pools, context)
         guard var node else { return nil }
         node.associations = root["associations"].flatMap {
-            ManualAssociations.read($0, node.addresses, files)
+            ManualAssociations.read($0, node, files)
         }
+        for one in connections { node.remotePorts[one.connection.name] = one.remotePort }
         node.ike = IKEConfiguration(
             connections: connections.map(\.connection), presharedKeys: keys ?? [],
             pools: pools.map(\.pool), limits: limits)
@@ -104,28 +105,68 @@ public struct NodeConfigurationFile {
 /// Reads `associations`.
 enum ManualAssociations {
     static func read(
-        _ setting: Setting, _ addresses: [IPAddress], _ files: ConfigurationFiles
+        _ setting: Setting, _ node: NodeConfiguration, _ files: ConfigurationFiles
     ) -> AssociationFile? {
+        if node.stateDirectory == nil {
+            setting.refuse(
+                .missingKey,
+                "sequence numbers of manually keyed associations must go on after a restart: name "
+                    + "a directory for that, such as `node: {state: /var/lib/spindle}`")
+        }
         guard case (let path, var octets)? = files.octets(of: setting, secret: true) else {
             return nil
         }
         defer { octets.withUnsafeMutableBytes(TextFile.wipe) }
         do throws(AssociationFileError) {
             let file = try AssociationFile(json: octets, name: path)
-            for (index, entry) in file.entries.enumerated() {
-                let isOurs =
-                    [entry.parameters.source, entry.parameters.destination]
-                    .filter(addresses.contains).count == 1
-                guard !isOurs else { continue }
-                setting.refuse(
-                    .associations,
-                    "\(printable(path: path)): esp[\(index)]: of src and dst exactly one must be "
-                        + "an address of the node")
+            if check(file, setting, node) {
+                try file.requireUnambiguousSelectors(for: .inbound)
+                try file.requireUnambiguousSelectors(for: .outbound)
             }
             return file
         } catch {
             setting.refuse(.associations, "\(error)")
             return nil
         }
+    }
+
+    /// False when something was refused.
+    private static func check(
+        _ file: AssociationFile, _ setting: Setting, _ node: NodeConfiguration
+    ) -> Bool {
+        var isRight = true
+        func refuse(_ index: Int, _ text: String) {
+            isRight = false
+            setting.refuse(
+                .associations, "\(printable(path: file.name)): esp[\(index)]: \(text)")
+        }
+        for (index, entry) in file.entries.enumerated() {
+            let ends = [entry.parameters.source, entry.parameters.destination]
+            guard ends.filter(node.addresses.contains).count == 1 else {
+                refuse(index, "of src and dst exactly one must be an address of the node")
+                continue
+            }
+            let isInbound = node.addresses.contains(entry.parameters.destination)
+            let port = isInbound ? entry.parameters.udp?.destination : entry.parameters.udp?.source
+            if let port, port != node.encapsulationPort {
+                refuse(
+                    index,
+                    "our \(isInbound ? "dport" : "sport") is \(port), but the node has ESP in UDP "
+                        + "at \(node.encapsulationPort): correct one of them")
+            }
+            if !isInbound, entry.parameters.selectors.destination.isEmpty {
+                setting.warn(
+                    .unusual,
+                    "\(printable(path: file.name)): esp[\(index)]: without ts_dst no route leads "
+                        + "to it")
+            }
+        }
+        guard isRight else { return false }
+        do throws(ManualTunnel.Fault) {
+            _ = try ManualTunnel.tunnels(of: file.entries, addresses: node.addresses)
+        } catch {
+            refuse(error.index, error.text)
+        }
+        return isRight
     }
 }

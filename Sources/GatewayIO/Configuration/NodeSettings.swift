@@ -8,6 +8,7 @@ internal import Wire
 enum NodeSettings {
     private static let known = [
         "addresses", "ike_port", "encapsulation_port", "tunnel", "control_socket", "card_capacity",
+        "state",
     ]
     /// The longest name of a device, and of a socket, that Linux takes.
     private static let deviceBytes = 15
@@ -16,7 +17,7 @@ enum NodeSettings {
     private static let cardMaximum = 1 << 19
 
     /// The node without what it knows about peers; nil when it has no addresses.
-    static func read(_ root: Settings) -> NodeConfiguration? {
+    static func read(_ root: Settings, _ files: ConfigurationFiles) -> NodeConfiguration? {
         guard let fields = root.required("node")?.settings(known) else { return nil }
         let addresses = fields.required("addresses")?.list { $0.address() }
         if let addresses, Set(addresses).count < addresses.count {
@@ -44,6 +45,9 @@ enum NodeSettings {
                 fields.refuse(
                     .file, "control_socket", "\(quoted(path)) is relative: write the whole path")
             }
+        }
+        if let path = fields["state"]?.name(bytesMaximum: 4096) {
+            node.stateDirectory = files.resolve(path)
         }
         if let capacity = fields["card_capacity"]?.number(in: 1...cardMaximum) {
             node.cardCapacity = capacity
@@ -124,7 +128,20 @@ enum PoolSettings {
             setting.refuse(.selector, "a pool has addresses only: remove protocol and ports")
             return nil
         }
-        return range
+        return setting.text()?.contains("/") == true ? hosts(of: range) : range
+    }
+
+    /// A prefix without what no host has: the network and its broadcast address (RFC 1122
+    /// §3.2.1.3), unless it has two addresses at most (RFC 3021), and the anycast address of the
+    /// routers (RFC 4291 §2.6.1), unless it has two (RFC 6164).
+    private static func hosts(of prefix: TrafficSelector) -> TrafficSelector {
+        guard prefix.first.high != prefix.last.high || prefix.last.low &- prefix.first.low > 1,
+            let first = prefix.first.successor,
+            let last = prefix.first.family == .v4
+                ? Optional(IPAddress(v4: UInt32(prefix.last.low - 1))) : prefix.last,
+            let hosts = TrafficSelector(first: first, last: last)
+        else { return prefix }
+        return hosts
     }
 }
 

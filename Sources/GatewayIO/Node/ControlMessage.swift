@@ -70,7 +70,7 @@ public struct ControlReply: Codable, Sendable {
     }
 }
 
-/// An IKE SA in the answer to `list`.
+/// An IKE SA in the answer to `list`, or a manually keyed tunnel, which has none.
 public struct AssociationListing: Codable, Sendable {
     /// A pair of CHILD SAs.
     public struct Pair: Codable, Sendable {
@@ -110,7 +110,7 @@ public struct AssociationListing: Codable, Sendable {
     public let initiatorSPI: String
     /// SPIr.
     public let responderSPI: String
-    /// initiator or responder.
+    /// initiator, responder or manual.
     public let role: String
     /// True when pairs can be made.
     public let isEstablished: Bool

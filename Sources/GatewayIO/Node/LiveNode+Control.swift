@@ -13,7 +13,7 @@ extension LiveNode {
         switch request.command {
         case .list:
             var reply = ControlReply.done
-            reply.associations = member.gateway.associations().map(listing)
+            reply.associations = member.gateway.associations().map(listing) + manualListings()
             session.say(reply)
         case .status:
             var reply = ControlReply.done
@@ -51,9 +51,11 @@ extension LiveNode {
             return session.say(.failed("\(name): none of our addresses can reach \(remote)"))
         }
         let child = request.child ?? found.children.first?.name
+        let port = configuration.remotePorts[name]
         let path = IKEPath(
-            local: local, localPort: configuration.ikePort, remote: remote, remotePort: 500,
-            hasMarker: false)
+            local: local,
+            localPort: port == nil ? configuration.ikePort : configuration.encapsulationPort,
+            remote: remote, remotePort: port ?? UDPPort.ike, hasMarker: port != nil)
         guard
             let localSPI = member.gateway.initiate(
                 name, child: child, path: path, nowNanoseconds: now)
@@ -153,7 +155,7 @@ extension LiveNode {
 
 extension TrafficSelector {
     /// Its prefixes, with protocol and ports where they are limited.
-    fileprivate var words: [String] {
+    var words: [String] {
         let flow = ipProtocol == 0 ? "" : " protocol \(ipProtocol)"
         let ports = firstPort == 0 && lastPort == .max ? "" : " ports \(firstPort)-\(lastPort)"
         return prefixes.map { "\($0.0)/\($0.1)" + flow + ports }

@@ -30,6 +30,7 @@ extension LiveNode {
     private func take(_ event: GatewayEvent, _ established: inout [UInt64]) {
         switch event {
         case .established(let spi): beginPair(spi)
+        case .lingering(let spi): withdrawRoutes(of: spi)
         case .cleared(let spi): endPair(spi)
         case .ikeEstablished(let localSPI):
             noteEstablished(localSPI)
@@ -37,7 +38,7 @@ extension LiveNode {
         case .ikeAdopted(let localSPI):
             noteEstablished(localSPI)
             let children = member.gateway.association(localSPI: localSPI)?.children ?? []
-            for child in children { beginPair(child.inbound) }
+            for child in children where child.isCurrent { beginPair(child.inbound) }
         case .ikeClosed(let localSPI): noteClosed(localSPI)
         case .refused(let spi, let reason): log(.warning, "the pair \(spi) is refused: \(reason)")
         case .reallocated: break
@@ -63,15 +64,13 @@ extension LiveNode {
         guard pairs[spi] == nil, let outbound = member.gateway.status(of: spi)?.outbound else {
             return
         }
-        let remote = outbound.selectors.destination
-        pairs[spi] = remote
-        for fault in routes?.add(remote) ?? [] {
-            log(.warning, "the pair \(spi): no route to \(fault)")
-        }
+        pairs[spi] = Pair(remote: outbound.selectors.destination)
+        addRoutes(of: spi, named: "the pair")
     }
 
     private func endPair(_ spi: SPI) {
-        if let remote = pairs.removeValue(forKey: spi) { routes?.remove(remote) }
+        withdrawRoutes(of: spi)
+        pairs[spi] = nil
     }
 
     // MARK: Addresses of our own

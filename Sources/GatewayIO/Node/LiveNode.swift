@@ -2,11 +2,12 @@
 // between them, and one loop that lets each have its turn.
 
 internal import CLinux
+internal import Cluster
 internal import Crypto
 internal import ESP
 internal import Gateway
 internal import Glibc
-public import IKEStub
+internal import IKEStub
 internal import Wire
 
 /// A running node. One thread makes it and runs it.
@@ -22,9 +23,17 @@ public final class LiveNode {
         case handover
     }
 
+    /// A pair of CHILD SAs that is installed.
+    struct Pair {
+        /// What the peer protects.
+        let remote: [TrafficSelector]
+        /// False while it is over, but for packets on the way.
+        var hasRoutes = true
+    }
+
     static let stopNanoseconds: UInt64 = 2_000_000_000
 
-    let configuration: NodeConfiguration
+    private(set) var configuration: NodeConfiguration
     let log: (LogLevel, String) -> Void
     let member: SoleMember
     let device: TunnelDevice
@@ -33,8 +42,9 @@ public final class LiveNode {
     let espSockets: [ESPSocket]
     let control: ControlListener
     var sessions: [Int32: ControlSession] = [:]
-    /// What the peers of installed pairs protect, by inbound SPI.
-    var pairs: [SPI: [TrafficSelector]] = [:]
+    var pairs: [SPI: Pair] = [:]
+    /// Names of manually keyed tunnels, by inbound SPI.
+    var manual: [SPI: String] = [:]
     /// Virtual addresses of ours that the device has, by local SPI.
     var ownAddresses: [UInt64: [IPAddress]] = [:]
     var counters: [String: UInt64] = [:]
@@ -48,7 +58,7 @@ public final class LiveNode {
     private let clockBase: UInt64
     private var stopsAt: UInt64?
     /// Called on SIGHUP: the configuration to go on with; nil: none, as it is faulty.
-    public var reload: (() -> IKEConfiguration?)?
+    public var reload: (() -> NodeConfiguration?)?
     /// Called on SIGTERM or SIGINT.
     public var farewell = Farewell.delete
 
@@ -68,12 +78,21 @@ public final class LiveNode {
         } catch {
             throw .library("\(error)")
         }
+        var store = CoordinationStore()
+        var journal: StateJournal?
+        var manual: ManualTunnels?
+        if let path = configuration.stateDirectory {
+            (journal, manual) = try Self.openState(path, configuration, &store, &random)
+        } else if let file = configuration.associations {
+            throw .needsState(
+                "\(file.name): sequence numbers of manually keyed associations must go on after a "
+                    + "restart")
+        }
         member = try SoleMember(
-            capacity: configuration.cardCapacity, library: library, random: &random)
+            capacity: configuration.cardCapacity, journal: journal, store: store,
+            ike: configuration.ike, library: library, random: &random,
+            now: Self.worldNanoseconds())
         clockBase = Self.monotonic() &- member.founded
-        member.gateway.secondsSince1970 = Self.seconds()
-        member.gateway.speakIKE(
-            configuration.ike, random: random, nowNanoseconds: member.founded)
         control = try ControlListener(path: configuration.controlSocket)
         datagramSockets = try Self.openDatagramSockets(configuration)
         var espSockets: [ESPSocket] = []
@@ -87,6 +106,27 @@ public final class LiveNode {
         poller.watch(device.descriptor)
         poller.watch(control.descriptor)
         poller.watch(signals.descriptor)
+        if let manual { begin(manual) }
+        // Only card and tables have the keys from now on.
+        self.configuration.associations = nil
+    }
+
+    /// What outlives the process, as it was left, without what the configuration has no more.
+    private static func openState(
+        _ path: String, _ configuration: NodeConfiguration, _ store: inout CoordinationStore,
+        _ random: inout some RandomSource
+    ) throws(NodeError) -> (StateJournal, ManualTunnels) {
+        let journal: StateJournal
+        do throws(StateError) {
+            journal = try StateJournal(path: path, random: &random)
+            store = try journal.takeStore()
+        } catch {
+            throw .state(error)
+        }
+        var manual = try ManualTunnels(
+            configuration.associations, addresses: configuration.addresses, journal)
+        try manual.reconcile(&store, file: configuration.associations?.name ?? "")
+        return (journal, manual)
     }
 
     private static func openDatagramSockets(
@@ -121,14 +161,6 @@ public final class LiveNode {
 
     /// Serves until a signal ends it, and all is said to the peers, or two seconds are over.
     public func run() {
-        if let manual = configuration.associations {
-            // After a restart their numbers, and with them the nonces of counter modes, would
-            // begin anew under the same keys (RFC 8221 §3).
-            log(
-                .warning,
-                "the associations of \(manual.name) are not served: a live node sends under keys "
-                    + "that IKE agreed upon only; make a connection for each peer")
-        }
         let text = configuration.addresses.map(\.description).joined(separator: ", ")
         log(.info, "serving \(text) through \(device.name)")
         while !isOver {
@@ -137,6 +169,7 @@ public final class LiveNode {
             for number in ready { serve(number) }
             flush()
         }
+        leave()
         routes?.removeAll()
         log(.info, "stopped")
     }
@@ -162,6 +195,7 @@ public final class LiveNode {
         if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
             member.gateway.tick(nowNanoseconds: now)
             carry()
+            for fault in member.takeFaults() { log(.warning, "\(fault)") }
         }
     }
 
@@ -200,8 +234,12 @@ public final class LiveNode {
     private func take(_ signal: Int32) {
         guard signal != SIGHUP else {
             guard let reload else { return log(.info, "SIGHUP: there is nothing to read again") }
-            guard let configuration = reload() else { return }
-            member.gateway.ikeConfiguration = configuration
+            guard let new = reload() else {
+                return log(.warning, "SIGHUP: the configuration is as it was, for its faults")
+            }
+            member.gateway.ikeConfiguration = new.ike
+            configuration.ike = new.ike
+            configuration.remotePorts = new.remotePorts
             return log(.info, "SIGHUP: the configuration was read again")
         }
         // A second signal does not wait for the peers.

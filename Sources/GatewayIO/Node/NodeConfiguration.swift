@@ -21,8 +21,14 @@ public struct NodeConfiguration {
     public var controlSocket = "/run/spindle/control"
     /// Pairs of CHILD SAs that the card holds.
     public var cardCapacity = 65_536
-    /// Manually keyed associations, each with one of ``addresses`` at exactly one end.
+    /// Path of the directory for what outlives the process; nil: nothing does.
+    public var stateDirectory: String?
+    /// Manually keyed associations, each with one of ``addresses`` at exactly one end. They need a
+    /// state directory.
     public var associations: AssociationFile?
+    /// Ports of peers that are not at 500 and 4500, by name of the connection: there they take IKE
+    /// and ESP in UDP, told apart by the marker (RFC 3948 §2.2).
+    public var remotePorts: [String: UInt16] = [:]
     /// Connections, keys, pools and limits.
     public var ike: IKEConfiguration
 

@@ -20,6 +20,10 @@ public enum NodeError: Error, Equatable, CustomStringConvertible {
     case system(doing: String, reason: String)
     /// OpenSSL can't serve.
     case library(String)
+    /// The state directory can't be used.
+    case state(StateError)
+    /// Manually keyed associations, or a handover, without a state directory.
+    case needsState(String)
 
     /// One line: what is wrong, and what to do about it.
     public var description: String {
@@ -39,6 +43,10 @@ public enum NodeError: Error, Equatable, CustomStringConvertible {
             "\(path) is too long for a control socket: choose a path of at most 107 octets"
         case .system(let doing, let reason): "\(doing): \(reason)"
         case .library(let reason): reason
+        case .state(let error): error.description
+        case .needsState(let what):
+            "\(what): name a directory in the configuration, such as "
+                + "`node: {state: /var/lib/spindle}`"
         }
     }
 

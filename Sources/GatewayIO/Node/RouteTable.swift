@@ -47,11 +47,20 @@ final class RouteTable {
         }
     }
 
-    /// Routes the addresses of selectors into the tunnels. Returns what the kernel refused.
-    func add(_ selectors: [TrafficSelector]) -> [String] {
-        change(selectors) { prefix in
+    /// Routes the addresses of selectors into the tunnels. Where `sources`, what we may send from,
+    /// is one address of the host, its own packets go from there. Returns what the kernel refused.
+    func add(_ selectors: [TrafficSelector], from sources: [TrafficSelector] = []) -> [String] {
+        let source =
+            sources.count == 1 && sources[0].first == sources[0].last ? sources[0].first : nil
+        return change(selectors) { prefix in
             counts[prefix, default: 0] += 1
-            return counts[prefix] == 1 ? netlink.perform(route(prefix, isNew: true)) : 0
+            guard counts[prefix] == 1 else { return 0 }
+            if let source, source.family == prefix.address.family {
+                let cause = netlink.perform(route(prefix, isNew: true, from: source))
+                // The address may be one of the network behind us.
+                if cause != EINVAL { return cause }
+            }
+            return netlink.perform(route(prefix, isNew: true))
         }
     }
 
@@ -122,7 +131,9 @@ final class RouteTable {
         }
     }
 
-    private func route(_ prefix: Prefix, isNew: Bool) -> NetlinkRequest {
+    private func route(
+        _ prefix: Prefix, isNew: Bool, from source: IPAddress? = nil
+    ) -> NetlinkRequest {
         var body = rtmsg()
         body.rtm_family = prefix.address.kernelFamily
         body.rtm_dst_len = UInt8(prefix.length)
@@ -134,6 +145,7 @@ final class RouteTable {
             type: isNew ? Int(RTM_NEWROUTE) : Int(RTM_DELROUTE),
             flags: isNew ? Int(NLM_F_CREATE) | Int(NLM_F_REPLACE) : 0, body)
         request.add(Int(RTA_DST.rawValue), prefix.address.networkOctets)
+        if let source { request.add(Int(RTA_PREFSRC.rawValue), source.networkOctets) }
         request.add(Int(RTA_OIF.rawValue), device)
         request.add(Int(RTA_TABLE.rawValue), Self.number)
         return request
@@ -180,7 +192,7 @@ extension TrafficSelector {
 
 extension IPAddress {
     /// The address after this one; nil after the last.
-    fileprivate var successor: IPAddress? {
+    var successor: IPAddress? {
         switch family {
         case .v4: return low == UInt64(UInt32.max) ? nil : IPAddress(v4: UInt32(low + 1))
         case .v6:

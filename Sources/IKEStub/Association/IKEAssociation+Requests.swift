@@ -164,6 +164,7 @@ extension IKEAssociation {
         children[index].rekey = .max
         children[index].end = step.after(lingerNanoseconds)
         let child = children[index]
+        outcome.events.append(.linger(spi))
         report(.childClosed, .info, "\(child.policy) \(child.inbound) closed", &outcome)
     }
 }

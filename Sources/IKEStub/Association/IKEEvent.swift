@@ -39,6 +39,8 @@ public enum IKEEvent {
     case install(NewChild)
     /// The pair with this inbound SPI now sends for its selectors.
     case sendThrough(SPI)
+    /// The pair with this inbound SPI sends no more; packets that are under way are still taken.
+    case linger(SPI)
     /// The pair with this inbound SPI is over: wipe its keys.
     case remove(SPI)
     /// The pair with this inbound SPI is to be reached on another path from now on.

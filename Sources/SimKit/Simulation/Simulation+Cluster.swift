@@ -265,7 +265,7 @@ extension Simulation {
         case .recordRefused(let key, let reason):
             note { "node \(nodes[number].id): \(key) refused: \(reason)" }
             figures.recordsRefused += 1
-        case .cleared, .ikeEstablished, .ikeClosed, .ikeAdopted: hear(event, at: number)
+        case .lingering, .cleared, .ikeEstablished, .ikeClosed, .ikeAdopted: hear(event, at: number)
         case .generationsLow(let identifier, let left):
             note {
                 "node \(nodes[number].id): identifier \(identifier) has \(left) generations left"

@@ -161,7 +161,7 @@ private let mistakes: [Mistake] = [
     }
 
     @Test func poolsAndSelectorsThatClashAreNamed() throws {
-        let pools = "pools:\n  a: {range: 10.9.0.0/24}\n  b: {range: 10.9.0.255-10.9.1.9}"
+        let pools = "pools:\n  a: {range: 10.9.0.0/24}\n  b: {range: 10.9.0.254-10.9.1.9}"
         #expect(
             ConfigurationText.simple.adding(pools).faults.map(\.summary) == [
                 "12:6 pools.b clash"

@@ -56,6 +56,17 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         #expect(try fixed(child.remote) == selectors("10.101.0.0/16"))
     }
 
+    @Test func keyedByHand() throws {
+        let folder = repository.appending(path: "docs/examples")
+        let octets = try Data(contentsOf: folder.appending(path: "manual.sas.json"))
+        let file = try example("manual", ["manual.sas.json": Array(octets)]).parse()
+        #expect(file.warnings == [])
+        let node = file.configuration
+        #expect(node.stateDirectory == "/var/lib/spindle")
+        #expect(node.associations?.entries.map(\.spi) == [SPI(0x0A0B_0C01), SPI(0x0A0B_0C02)])
+        #expect(node.explanation().contains { $0.contains("has 2 manual SAs of manual.sas.json") })
+    }
+
     @Test func initiatorBetweenSites() throws {
         let file = try example("site-to-site").parse()
         #expect(file.warnings == [])
@@ -120,7 +131,7 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         #expect(node.tunnelDevice == "tun7" && node.tunnelMTU == 1300 && !node.setsRoutes)
         #expect(node.controlSocket == "/tmp/control" && node.cardCapacity == 77)
         let pool = try #require(node.ike.pools.first)
-        #expect(try [pool.range] == selectors("10.9.0.0/24"))
+        #expect(try [pool.range] == selectors("10.9.0.1-10.9.0.254"))
         #expect(pool.nameServers.map(\.description) == ["10.1.0.53", "10.1.0.54"])
         var limits = IKELimits()
         limits.cookiesAbove = 1
@@ -168,15 +179,85 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         let captured = try AssociationFile(json: octets, name: "captured")
         let first = try #require(captured.entries.first).parameters
         var text = ConfigurationText(
-            "node: {addresses: [\"\(first.destination)\"]}\nassociations: sas.json")
+            "node: {addresses: [\"\(first.destination)\"], state: kept}\nassociations: sas.json")
         text.files["sas.json"] = octets
         let node = try text.parse().configuration
+        #expect(node.stateDirectory == "kept")
+        let forgetful = text.replacing(", state: kept", "")
+        #expect("\(forgetful.faults)".contains("must go on after a restart: name a directory"))
         #expect(node.associations?.entries.count == captured.entries.count)
         #expect(node.explanation().contains { $0.contains("manual SAs of sas.json") })
         let other = text.replacing("\(first.destination)", "203.0.113.1")
         #expect(other.faults.first?.summary == "2:15 associations associations")
         text.files["sas.json"] = Array("{\"esp\": [{\"spi\": 1}]}".utf8)
         #expect("\(text.faults)".contains("sas.json: esp[0]"))
+    }
+
+    // What would fool us: a tunnel that sends with one end's selectors and receives with another's.
+    @Test func manualAssociationsMirrorEachOther() throws {
+        func association(_ spi: Int, _ ends: (String, String), _ more: String) -> String {
+            "{\"spi\": \"0000100\(spi)\", \"src\": \"\(ends.0)\", \"dst\": \"\(ends.1)\", "
+                + "\"mode\": \"tunnel\", \"encr\": \"AES_GCM_16\", \"key_bits\": 128, "
+                + "\"encr_key\": \"0123456789abcdef0123456789abcdef\", \"salt\": \"01020304\", "
+                + "\"esn\": false, \(more)}"
+        }
+        let (ours, peer) = ("192.0.2.1", "192.0.2.2")
+        let out = association(
+            1, (ours, peer), "\"ts_src\": [\"10.1.0.0/16\"], \"ts_dst\": [\"10.2.0.0/16\"]")
+        func faults(_ other: String?) -> [ConfigurationFault] {
+            var text = ConfigurationText(
+                "node: {addresses: [\(ours)], state: kept}\nassociations: sas.json")
+            let list = [other, out].compactMap { $0 }.joined(separator: ", ")
+            text.files["sas.json"] = Array("{\"esp\": [\(list)]}".utf8)
+            return text.faults
+        }
+        let mirrored = "\"ts_src\": [\"10.2.0.0/16\"], \"ts_dst\": [\"10.1.0.0/16\"]"
+        #expect(faults(association(2, (peer, ours), mirrored)) == [])
+        #expect("\(faults(nil))".contains("esp[0]: no association of the file receives"))
+        let narrower = mirrored.replacingOccurrences(of: "10.1.0.0/16", with: "10.1.0.0/17")
+        let inUDP = mirrored + ", \"sport\": 4500, \"dport\": 4500"
+        for more in [narrower, inUDP] {
+            #expect("\(faults(association(2, (peer, ours), more)))".contains("no association of"))
+        }
+        let elsewhere = mirrored + ", \"sport\": 4500, \"dport\": 4501"
+        #expect(
+            "\(faults(association(2, (peer, ours), elsewhere)))".contains("our dport is 4501, but"))
+        #expect("\(faults(association(2, (peer, "192.0.2.3"), mirrored)))".contains("exactly one"))
+    }
+
+    // What would fool us: a range that loses its ends, too.
+    @Test(arguments: [
+        ("10.1.0.0/24", "10.1.0.1-10.1.0.254"), ("10.1.0.0/30", "10.1.0.1-10.1.0.2"),
+        ("10.1.0.0/31", "10.1.0.0/31"), ("10.1.0.7/32", "10.1.0.7"),
+        ("10.1.0.0-10.1.0.255", "10.1.0.0/24"), ("10.1.0.7", "10.1.0.7"),
+        ("fd00::/120", "fd00::1-fd00::ff"), ("fd00::/127", "fd00::/127"),
+        ("fd00::/64", "fd00::1-fd00::ffff:ffff:ffff:ffff"),
+    ])
+    func poolsGiveAddressesOfHosts(range: String, given: String) throws {
+        let net = range.contains(":") ? "\"fd88::/64\"" : "10.1.0.0/16"
+        let text = ConfigurationText.simple
+            .replacing(
+                "net: {local: [10.1.0.0/16], remote: [10.2.0.0/16]}", "net: {local: [\(net)]}"
+            )
+            .adding("    pools: [guests]\npools: {guests: {range: \"\(range)\"}}")
+        #expect(
+            try text.parse().configuration.explanation().contains {
+                $0.hasSuffix("gives \(given) to peers")
+            })
+    }
+
+    // What would fool us: a port that is read and then not gone to (LiveEncapsulationTests).
+    @Test func peersMayHavePortsOfTheirOwn() throws {
+        var text = try example("site-to-site")
+        text = text.replacing(
+            "remote_address: 192.0.2.1", "remote_address: 192.0.2.1\n    remote_port: 14500")
+        let node = try text.parse().configuration
+        #expect(node.remotePorts == ["headquarters": 14_500])
+        #expect(node.explanation().contains { $0.contains("begin it with 192.0.2.1 port 14500") })
+        let plain = text.replacing("remote_port: 14500", "remote_port: 500")
+        #expect("\(plain.faults)".contains("500 is where IKE has no marker"))
+        let nowhere = text.replacing("remote_address: 192.0.2.1\n", "\n")
+        #expect("\(nowhere.faults)".contains("without remote_address nobody goes there"))
     }
 
     @Test func explanationsReadAsTheFileWasMeant() throws {

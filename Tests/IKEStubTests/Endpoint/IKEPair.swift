@@ -218,6 +218,7 @@ final class IKEPair {
             case .redirect(let spi, let path): end.redirects.append((spi, path))
             case .sendThrough(let spi): end.send(through: spi)
             case .keepalive: end.keepalives += 1
+            case .linger: break
             case .established, .closed: break
             }
         }
