@@ -46,9 +46,19 @@ extension CommonTable {
     public mutating func prefer(_ entry: AssociationHandle) {
         guard let outbound = outbound(of: entry), let order = selectors.order(of: outbound)
         else { return }
+        place(entry, order: order, isPreferred: true)
+    }
+
+    /// Gives a tunnel's outbound selectors another place among those of all tunnels, behind those
+    /// of the same order, or before them if it is preferred. Does nothing for a tunnel that only
+    /// receives.
+    public mutating func place(
+        _ entry: AssociationHandle, order: UInt64, isPreferred: Bool
+    ) {
+        guard let outbound = outbound(of: entry), selectors.remove(outbound) else { return }
         let covered = associations.parameters(of: outbound).selectors
-        selectors.remove(outbound)
-        selectors.insert(handle: outbound, selectors: covered, order: order, isPreferred: true)
+        selectors.insert(
+            handle: outbound, selectors: covered, order: order, isPreferred: isPreferred)
     }
 
     /// The outbound association of a tunnel, given by its inbound one; nil when there is none, also

@@ -62,7 +62,8 @@ extension Gateway {
         guard plane.roles[Int(identifier.value)] != .awaiting else {
             return ("its identifier's entries are being read: try again", .notOwner)
         }
-        guard !client.isAway(nowNanoseconds: now) else {
+        // A step of an IKE SA waits for the store: its peer is told of the pair after that.
+        guard isOfStep || !client.isAway(nowNanoseconds: now) else {
             return ("the store is away, so the tunnel could be lost: try again", .refused)
         }
         guard !entries.cleared.contains(spi, now) else {

@@ -1,7 +1,7 @@
 // Exact sets of numbers that mostly come in rising order: as runs, so that a million packets of a
 // tunnel cost as little as one.
 
-/// For each of a fixed number of lists, a set of numbers, each with a tag.
+/// For each of some lists, a set of numbers, each with a tag.
 ///
 /// The highest run of a list grows in place; everything else is a binary search.
 struct NumberRuns {
@@ -28,6 +28,17 @@ struct NumberRuns {
         precondition(lists >= 0)
         tops = Array(repeating: Top(), count: lists)
         runs = Array(repeating: [], count: lists)
+    }
+
+    /// How many lists there are.
+    var lists: Int { tops.count }
+
+    /// Adds empty lists until there are so many.
+    mutating func grow(to lists: Int) {
+        while tops.count < lists {
+            tops.append(Top())
+            runs.append([])
+        }
     }
 
     /// Adds a number; when it is there already, changes nothing and returns its tag.

@@ -55,8 +55,9 @@ public struct Outages: Sendable {
         ends = Array(repeating: end, count: tunnels)
     }
 
-    /// The tunnel is there from now on: what was before does not count.
+    /// The tunnel is there from now on, perhaps again: what was before does not count.
     public mutating func begin(tunnel: Int, at time: UInt64) {
+        ends[tunnel] = end
         latest[tunnel] = min(max(latest[tunnel], time), end)
     }
 

@@ -21,6 +21,8 @@ public enum PeerVerdict: Hashable, Sendable {
 public struct SentPacket: Hashable, Sendable {
     /// The tunnel.
     public let tunnel: Int
+    /// The association, among all that a run ever has: it names the key.
+    public let association: Int
     /// The sequence number, as far as the packet tells it: all of it under a counter mode.
     public let sequence: UInt64
     /// The sender's generation in the IV; nil unless the transform is a counter mode.
@@ -208,14 +210,16 @@ public final class PeerBank {
         let body = Int(location.espOffset) + ESPLocation.espHeaderBytes
         guard transform(of: tunnel).usesCounterIV else {
             return SentPacket(
-                tunnel: tunnel, sequence: UInt64(location.sequence), generation: nil)
+                tunnel: tunnel, association: tunnel, sequence: UInt64(location.sequence),
+                generation: nil)
         }
         guard body + 8 <= Int(location.end) else { return nil }
         let iv = load64(base, body)
         let sequence = iv & (1 << 48 - 1)
         guard UInt32(truncatingIfNeeded: sequence) == location.sequence else { return nil }
         return SentPacket(
-            tunnel: tunnel, sequence: sequence, generation: UInt16(truncatingIfNeeded: iv >> 48))
+            tunnel: tunnel, association: tunnel, sequence: sequence,
+            generation: UInt16(truncatingIfNeeded: iv >> 48))
     }
 
     // MARK: Counters

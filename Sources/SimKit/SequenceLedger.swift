@@ -10,13 +10,14 @@ public enum SequenceVerdict: Hashable, Sendable {
     case nonceTwice
 }
 
-/// All ESP packets that the gateways of a cluster sent, by tunnel, sequence number and generation.
+/// All ESP packets that the gateways of a cluster sent, by association, sequence number and
+/// generation.
 ///
 /// Generation and number make the IV of counter modes (RFC 6054), so under one key a pair that
 /// occurs twice is a nonce that occurs twice.
 public struct SequenceLedger: Sendable {
     private struct Repeat: Hashable {
-        let tunnel: Int
+        let association: Int
         let sequence: UInt64
         let generation: UInt16
     }
@@ -29,30 +30,34 @@ public struct SequenceLedger: Sendable {
     /// Packets with a verdict other than `new`.
     public private(set) var violations: UInt64 = 0
 
-    /// An empty record of tunnels 0..<`tunnels`.
-    public init(tunnels: Int) { runs = NumberRuns(lists: tunnels) }
+    /// An empty record of associations 0..<`associations`; it grows when more come.
+    public init(associations: Int) { runs = NumberRuns(lists: associations) }
 
     /// Records one packet. Precondition: the number is below 2⁴⁸, the counter's part of the IV.
     public mutating func note(
-        tunnel: Int, sequence: UInt64, generation: UInt16
+        association: Int, sequence: UInt64, generation: UInt16
     ) -> SequenceVerdict {
         precondition(sequence < 1 << 48, "the counter of an IV has 48 bits")
         packets &+= 1
-        guard let first = runs.insert(sequence, tag: generation, list: tunnel) else { return .new }
+        if association >= runs.lists { runs.grow(to: association + 1) }
+        guard let first = runs.insert(sequence, tag: generation, list: association) else {
+            return .new
+        }
         violations &+= 1
         if first == generation { return .nonceTwice }
-        let again = Repeat(tunnel: tunnel, sequence: sequence, generation: generation)
+        let again = Repeat(
+            association: association, sequence: sequence, generation: generation)
         return repeats.insert(again).inserted ? .sequenceTwice : .nonceTwice
     }
 
     /// The highest number sent; nil: none.
-    public func highest(_ tunnel: Int) -> UInt64? { runs.highest(tunnel) }
+    public func highest(_ association: Int) -> UInt64? { runs.highest(association) }
 
     /// Different numbers sent.
-    public func count(_ tunnel: Int) -> Int { runs.count(tunnel) }
+    public func count(_ association: Int) -> Int { runs.count(association) }
 
     /// True when the number was sent.
-    public func hasSent(_ tunnel: Int, sequence: UInt64) -> Bool {
-        runs.contains(sequence, list: tunnel)
+    public func hasSent(_ association: Int, sequence: UInt64) -> Bool {
+        runs.contains(sequence, list: association)
     }
 }

@@ -5,6 +5,23 @@ public import Cluster
 public import ESP
 public import Gateway
 
+/// How the peers of a run come to their tunnels by IKE.
+public struct SimulatedIKE: Sendable {
+    /// After every so many IKE messages, of all peers together, the identifier that the message
+    /// belongs to moves to another node; 0: never.
+    public var restless: UInt64 = 0
+    /// Of four peers, so many wait until the cluster begins. From 0 to 4.
+    public var clusterBegins = 1
+
+    /// Peers rekey IKE SAs too, under a cookie whose identifier is any; else only the cluster does.
+    public var peersRekeyIKE = true
+    /// Some peers are switched off without a word; else they delete what they want no more.
+    public var peersAreSwitchedOff = true
+
+    /// Nothing moves because of messages, and every fourth peer waits.
+    public init() {}
+}
+
 /// One run's cluster, traffic and faults. Times are nanoseconds of virtual time.
 public struct SimulationOptions: Sendable {
     /// What all else that is random follows from.
@@ -61,6 +78,8 @@ public struct SimulationOptions: Sendable {
     public var tableHoldsOwn = true
     /// Algorithms, in turn.
     public var transforms = SimulationOptions.counterModes(1)
+    /// How peers speak IKE; nil: the cluster is given its tunnels.
+    public var ike: SimulatedIKE?
     /// Which rules hold.
     public var rules = Rules()
     /// Stores what becomes of every identifier and every tunnel, for a report.

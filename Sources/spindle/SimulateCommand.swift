@@ -28,6 +28,12 @@ struct SimulateCommand: ParsableCommand {
               spindle simulate --seeds 100
               spindle simulate --seed 17 --nodes 3 --faults crash,partition --report report
 
+            Peers that set up, rekey and delete their tunnels by IKE, whatever goes wrong; and \
+            with the IKE SA that a message belongs to moved to another node after every one:
+
+              spindle simulate --ike --seeds 20
+              spindle simulate --ike --restless 1 --faults loss,duplicate,reorder
+
             Two structures, and the prior art with the same cards; once more with host memory:
 
               spindle simulate --nodes 4 --tunnels 100 --cards 60 --faults crash \\
@@ -46,6 +52,9 @@ struct SimulateCommand: ParsableCommand {
     private static let failuresTold = 5
     /// With faults: the last two fifths of a run are without, and the store's leases last 2 s.
     static let healingMinimum: UInt64 = 10_000_000_000
+    static let restlessRange: ClosedRange<UInt64> = 1...1_000_000
+    /// Peers that speak IKE.
+    static let speakersMaximum = 1000
     static let skewRange: ClosedRange<UInt64> = 1...64
     static let heartbeatRange: ClosedRange<UInt64> = 1_000_000...1_000_000_000
 
@@ -113,6 +122,22 @@ struct SimulateCommand: ParsableCommand {
             """)
     var skew: UInt64?
 
+    @Flag(
+        help: """
+            Peers come to their tunnels by IKE: they and the cluster set up, rekey and delete IKE \
+            SAs and tunnels within seconds, while packets go through all of them. After the \
+            traffic follow 14 s in which all must come to rest.
+            """)
+    var ike = false
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            With --ike: move the identifier of an IKE message to another node after every so \
+            many messages, 1 to 1000000, whatever is under way.
+            """, valueName: "messages"))
+    var restless: UInt64?
+
     #if RULE_BREAKS
         @Option(
             name: .customLong("break"),
@@ -173,6 +198,15 @@ struct SimulateCommand: ParsableCommand {
         }
         if let skew, !Self.skewRange.contains(skew) {
             throw ValidationError("--skew must be from 1 to 64")
+        }
+        if let restless {
+            guard ike else { throw ValidationError("--restless is for --ike: it moves IKE SAs") }
+            guard Self.restlessRange.contains(restless) else {
+                throw ValidationError("--restless must be from 1 to 1000000")
+            }
+        }
+        if ike, let tunnels, tunnels > Self.speakersMaximum {
+            throw ValidationError("--tunnels must be from 1 to \(Self.speakersMaximum) with --ike")
         }
         if trace != nil, seeds > 1 { throw ValidationError("--trace is for one seed") }
         if trace == "-", json {
@@ -236,7 +270,7 @@ struct SimulateCommand: ParsableCommand {
         if let tunnels {
             options.tunnels = tunnels
             // A tunnel has two sessions, and one node may be the last.
-            options.cardCapacity = max(options.cardCapacity, tunnels * 2 + 64)
+            options.cardCapacity = max(options.cardCapacity, tunnels * (ike ? 64 : 2) + 64)
         }
         if let cards { options.cardCapacity = cards }
         if let faults {
@@ -264,6 +298,12 @@ struct SimulateCommand: ParsableCommand {
         if let backups { options.backups = backups.count }
         if let table { options.tableHoldsOwn = table == .withOwn }
         if let skew { options.makeUneven(skew) }
+        if ike {
+            options.ike = SimulatedIKE()
+            options.ike?.restless = restless ?? 0
+            if getenv("H4A") != nil { options.ike?.peersRekeyIKE = false }
+            if getenv("H4B") != nil { options.ike?.peersAreSwitchedOff = false }
+        }
         #if RULE_BREAKS
             options.rules.broken = broken
         #endif
@@ -301,6 +341,8 @@ struct SimulateCommand: ParsableCommand {
         if let backups { words += ["--backups", backups.defaultValueDescription] }
         if let table { words += ["--table", table.rawValue] }
         if let skew { words += ["--skew", "\(skew)"] }
+        if ike { words.append("--ike") }
+        if let restless { words += ["--restless", "\(restless)"] }
         #if RULE_BREAKS
             if let broken { words += ["--break", broken.rawValue] }
         #endif

@@ -24,6 +24,7 @@ struct SimulateSummary {
     private var modes: Set<String> = []
     private var hostPackets: UInt64 = 0
     private var established = 0
+    private var ike: IKEFigures?
     private var simulated: UInt64 = 0
     private var seconds = 0.0
 
@@ -43,6 +44,7 @@ struct SimulateSummary {
         modes.insert(outcome.options.cardContents.rawValue)
         hostPackets += outcome.figures.counters.hostPackets
         established += outcome.figures.established
+        if let run = outcome.figures.ike { ike = (ike ?? IKEFigures()) + run }
         simulated += outcome.figures.packets * UInt64(outcome.runs)
         seconds += outcome.realSeconds
     }
@@ -67,6 +69,7 @@ struct SimulateSummary {
             table.add("longest outage, max", milliseconds(waits.maximum))
         }
         for row in cardRows() { table.add(row.name, row.figure) }
+        for row in ike?.rows ?? [] { table.add(row.name, row.figure) }
         table.add("violations", "\(violations)")
         table.add("real time", tenths(seconds * 10) + " s")
         table.add("simulated packets per second", "\(Int(Double(simulated) / max(seconds, 1e-9)))")
@@ -132,6 +135,8 @@ struct SimulateReport: Codable {
         let duplicates: UInt64
         let exposed: UInt64
         let established: Int
+        /// nil: the cluster was given its tunnels, or the run stopped before its end.
+        let ike: Speaking?
         let reallocations: Int
         let loadMoves: UInt64
         let dropped: [String: UInt64]
@@ -171,6 +176,18 @@ struct SimulateReport: Codable {
         let cleared: Int
     }
 
+    struct Speaking: Codable {
+        let setUps: Int
+        let deletes: Int
+        let losses: Int
+        let rekeysOfIKE: Int
+        let rekeysOfChildren: Int
+        let collisions: Int
+        let messages: UInt64
+        let adoptions: Int
+        let records: Int
+    }
+
     struct Waits: Codable {
         let medianNanoseconds: UInt64
         let percentile99Nanoseconds: UInt64
@@ -205,6 +222,34 @@ extension SimulateReport.Cards {
     }
 }
 
+extension SimulateReport.Speaking {
+    init(_ figures: IKEFigures) {
+        setUps = figures.setUps
+        deletes = figures.deletes
+        losses = figures.losses
+        rekeysOfIKE = figures.rekeysOfIKE
+        rekeysOfChildren = figures.rekeysOfChildren
+        collisions = figures.collisions
+        messages = figures.messages
+        adoptions = figures.adoptions
+        records = figures.records
+    }
+}
+
+extension IKEFigures {
+    /// For the table.
+    fileprivate var rows: [(name: String, figure: String)] {
+        [
+            ("IKE SAs set up", "\(setUps)"), ("  deleted by their peers", "\(deletes)"),
+            ("  lost", "\(losses)"), ("  rekeyed", "\(rekeysOfIKE)"),
+            ("  gone on with by another node", "\(adoptions)"),
+            ("  in the store at the end", "\(records)"),
+            ("pairs rekeyed", "\(rekeysOfChildren)"), ("requests that crossed", "\(collisions)"),
+            ("IKE messages", "\(messages)"),
+        ]
+    }
+}
+
 extension SimulateReport.Run {
     init(_ outcome: SimulateOutcome, command: String) {
         let (options, figures) = (outcome.options, outcome.figures)
@@ -235,6 +280,7 @@ extension SimulateReport.Run {
         duplicates = figures.duplicates
         exposed = figures.exposed
         established = figures.established
+        ike = figures.ike.map(SimulateReport.Speaking.init)
         reallocations = figures.reallocations
         loadMoves = figures.loadMoves
         dropped = Dictionary(

@@ -21,7 +21,7 @@ import Testing
     @Test func sequencesAgreeWithASetOfAll() {
         var generator = SeededGenerator()
         for width in [3, 20, 300] as [UInt64] {
-            var ledger = SequenceLedger(tunnels: 3)
+            var ledger = SequenceLedger(associations: 3)
             var sent = Set<Sent>()
             var numbers = Set<Number>()
             var position = [UInt64](repeating: 0, count: 3)
@@ -42,7 +42,7 @@ import Testing
                     isNew ? .new : isNewNonce ? .sequenceTwice : .nonceTwice
                 if !isNew { violations += 1 }
                 let verdict = ledger.note(
-                    tunnel: tunnel, sequence: sequence, generation: generation)
+                    association: tunnel, sequence: sequence, generation: generation)
                 #expect(verdict == expected)
             }
             #expect(ledger.violations == violations && ledger.packets == 3000)
@@ -59,9 +59,9 @@ import Testing
     }
 
     @Test func theHandoverOfATunnelIsNoViolation() {
-        var ledger = SequenceLedger(tunnels: 1)
+        var ledger = SequenceLedger(associations: 1)
         func note(_ sequence: UInt64, _ generation: UInt16) -> SequenceVerdict {
-            ledger.note(tunnel: 0, sequence: sequence, generation: generation)
+            ledger.note(association: 0, sequence: sequence, generation: generation)
         }
         #expect(note(1, 1) == .new)
         #expect(note(65, 2) == .new)

@@ -13,11 +13,15 @@ public struct IKERecord: ~Copyable {
         public let spi: SPI
         /// It sends for its selectors, rather than the one that it replaces.
         public let sends: Bool
+        /// The place of its outbound selectors among those of all tunnels; that of the pair which
+        /// it replaces. Every node must choose the same tunnel for a packet.
+        public let order: UInt64
 
         /// See the properties.
-        public init(spi: SPI, sends: Bool) {
+        public init(spi: SPI, sends: Bool, order: UInt64) {
             self.spi = spi
             self.sends = sends
+            self.order = order
         }
     }
 
@@ -61,6 +65,8 @@ public struct IKERecord: ~Copyable {
     /// The state, as the IKE side of a node wrote it.
     public let state: SecretBytes
 
+    /// SPI, flag, order.
+    private static let pairBytes = 4 + 1 + 8
     /// Version, identifier, SPI, family, ports, two lists' lengths.
     private static let fixedBytes = 1 + 2 + 8 + 1 + 4 + 2 + 2
 
@@ -82,7 +88,8 @@ public struct IKERecord: ~Copyable {
     public borrowing func encode() -> SecretBytes {
         let flowBytes = 2 * (flow.local.bitWidth / 8)
         let addressBytes = addresses.reduce(0) { $0 + 1 + $1.bitWidth / 8 }
-        let bytes = Self.fixedBytes + flowBytes + 5 * pairs.count + addressBytes + state.count
+        let bytes =
+            Self.fixedBytes + flowBytes + Self.pairBytes * pairs.count + addressBytes + state.count
         var octets = SecretBytes(count: bytes)
         octets.withUnsafeMutableBytes { bytes in
             var writer = OctetWriter(bytes)
@@ -98,6 +105,7 @@ public struct IKERecord: ~Copyable {
             for pair in pairs {
                 writer.uint32(pair.spi.value)
                 writer.uint8(pair.sends ? 1 : 0)
+                writer.uint64(pair.order)
             }
             writer.listCount(addresses.count)
             for address in addresses {
@@ -126,8 +134,10 @@ public struct IKERecord: ~Copyable {
         let flow = Flow(
             local: local, remote: remote, localPort: try reader.uint16(),
             remotePort: try reader.uint16())
-        let pairs = try reader.shortList(bytesMinimum: 5) { reader throws(EncodingFault) in
-            Pair(spi: try reader.spi(), sends: try reader.flag())
+        let pairs = try reader.shortList(
+            bytesMinimum: Self.pairBytes
+        ) { reader throws(EncodingFault) in
+            Pair(spi: try reader.spi(), sends: try reader.flag(), order: try reader.uint64())
         }
         let addresses = try reader.shortList(bytesMinimum: 5) { reader throws(EncodingFault) in
             try reader.address(try reader.family())

@@ -36,14 +36,20 @@ extension Gateway {
     private mutating func follow(_ record: borrowing IKERecord, since old: StoredIKE?) {
         // Who speaks for it does so when its step is carried out.
         guard ike?.homes[record.localSPI] == nil else { return }
-        for pair in record.pairs where plane.table.find(pair.spi) != nil {
+        for pair in record.pairs {
+            guard let entry = plane.table.find(pair.spi) else { continue }
             let before = old?.pairs.first { $0.spi == pair.spi }
             if old.map({ $0.flow != record.flow }) ?? true {
                 redirect(
                     pair.spi, local: record.flow.local, remote: record.flow.remote,
                     localPort: record.flow.localPort, remotePort: record.flow.remotePort)
             }
-            if pair.sends, before?.sends != true { prefer(pair.spi) }
+            // It was learnt without a word about the pair that it replaces.
+            if plane.table.order(of: entry) != pair.order {
+                plane.table.place(entry, order: pair.order, isPreferred: pair.sends)
+            } else if pair.sends, before?.sends != true {
+                prefer(pair.spi)
+            }
         }
     }
 

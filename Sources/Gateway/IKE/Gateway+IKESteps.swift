@@ -111,9 +111,7 @@ extension Gateway {
         }
         let record = IKERecord(
             identifier: newHome, localSPI: spi, flow: IKERecord.Flow(summary.path),
-            pairs: summary.children.prefix(IKERecord.listMaximum).map {
-                .init(spi: $0.inbound, sends: $0.sends && $0.isCurrent)
-            },
+            pairs: storedPairs(summary),
             addresses: summary.hasOwnVirtualAddress ? [] : summary.virtualAddresses, state: state)
         let key = StoreKey.ike(newHome, spi)
         let nonce = makeNonce()
@@ -125,6 +123,19 @@ extension Gateway {
                 value: StoredIKE(
                     revision: 0, sealed: sealed, flow: record.flow, pairs: record.pairs,
                     addresses: record.addresses)))
+    }
+
+    private borrowing func storedPairs(_ summary: IKESummary) -> [IKERecord.Pair] {
+        var pairs: [IKERecord.Pair] = []
+        for child in summary.children.prefix(IKERecord.listMaximum) {
+            var order: UInt64?
+            if let entry = plane.table.find(child.inbound) { order = plane.table.order(of: entry) }
+            pairs.append(
+                IKERecord.Pair(
+                    spi: child.inbound, sends: child.sends && child.isCurrent,
+                    order: order ?? UInt64(child.inbound.value)))
+        }
+        return pairs
     }
 
     /// Takes an IKE SA out of the store, wherever it stands or is about to stand.

@@ -33,7 +33,7 @@ public struct SimulationReport {
         end = violations.first?.time ?? simulation.end
         finder = FailoverFinder(
             faults: faults, milestones: figures.milestones, deliveries: figures.deliveries,
-            identifiers: (0..<options.tunnels).map { simulation.peers.identifier(of: $0).value },
+            identifiers: (0..<options.tunnels).map { simulation.identifier(of: $0).value },
             warmUp: Simulation.warmUpNanoseconds)
     }
 

@@ -37,7 +37,7 @@ extension Simulation {
             // What its peer is deleting may be gone here before it is from the store.
             guard life.gateway.serves(entry.identifier, nowNanoseconds: node.local(now)),
                 !life.gateway.isAwaiting(entry.identifier),
-                let tunnel = peers.tunnel(ofGatewaySPI: entry.spi),
+                let tunnel = tunnel(usingGatewaySPI: entry.spi),
                 tunnels[tunnel].state == .established
             else { continue }
             fail("node \(node.id) serves SPI \(entry.spi) without its entry")

@@ -22,7 +22,7 @@ struct Checker {
     var lostHeld: UInt64 = 0
 
     init(tunnels: Int, duration: UInt64) {
-        sent = SequenceLedger(tunnels: tunnels)
+        sent = SequenceLedger(associations: tunnels)
         delivered = DeliveryLedger(tunnels: tunnels)
         let begin = Simulation.warmUpNanoseconds
         // Nothing is sent at the very end: that is nobody's outage.
@@ -34,7 +34,7 @@ struct Checker {
     /// No sequence number of an association is sent twice, and no nonce under a key.
     mutating func noteSent(_ packet: SentPacket, _ simulation: Simulation) {
         let verdict = sent.note(
-            tunnel: packet.tunnel, sequence: packet.sequence,
+            association: packet.association, sequence: packet.sequence,
             generation: packet.generation ?? 0)
         switch verdict {
         case .new: break
@@ -188,6 +188,7 @@ extension Simulation {
         }
         stored.sort()
         checkContents(alive, stored)
+        guard speakers == nil else { return checkSpeaking(alive, stored) }
         for tunnel in tunnels.indices where tunnels[tunnel].state != .wanted {
             let isStored = stored.contains(peers.gatewaySPI(of: tunnel))
             if isStored != (tunnels[tunnel].state == .established) {
@@ -248,11 +249,14 @@ extension Simulation {
         guard isLossless, options.whenFull == .serveFromHost || sum.drops[.cardFull] == 0 else {
             return
         }
-        for tunnel in tunnels.indices where tunnels[tunnel].state == .established {
+        for tunnel in tunnels.indices where isWhole(tunnel) {
             let up = checker.delivered.count(tunnel, isToPeer: false)
             let down = checker.delivered.count(tunnel, isToPeer: true)
-            if up != Int(peers.serial(of: tunnel)) || down != Int(tunnels[tunnel].serverSerial) {
-                fail("tunnel \(tunnel) lost packets though nothing was lost on the way")
+            if up != Int(ends.serial(of: tunnel)) || down != Int(tunnels[tunnel].serverSerial) {
+                fail(
+                    "tunnel \(tunnel) lost packets though nothing was lost on the way: "
+                        + "\(up) of \(ends.serial(of: tunnel)) came from its peer, \(down) of "
+                        + "\(tunnels[tunnel].serverSerial) to it")
                 return
             }
         }

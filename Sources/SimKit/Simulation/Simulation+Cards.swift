@@ -32,9 +32,10 @@ extension Simulation {
             let room = options.cardCapacity - life.gateway.sessionCount
             let onCard = life.gateway.sessionSPIs()
             for tunnel in tunnels.indices where tunnels[tunnel].state == .established {
-                let isOwned = life.gateway.owns(peers.identifier(of: tunnel))
+                guard let spi = gatewaySPI(of: tunnel) else { continue }
+                let isOwned = life.gateway.owns(distribution.identifier(of: spi))
                 guard isOwned || options.cardContents == .allTunnels,
-                    !contains(onCard, peers.gatewaySPI(of: tunnel))
+                    !contains(onCard, spi)
                 else { continue }
                 if room >= 2 {
                     fail("in the end tunnel \(tunnel) is not on the card of node \(node.id)")
@@ -50,11 +51,12 @@ extension Simulation {
     /// True when a tunnel's owner has no room for it, and may leave it without service.
     func isWithoutRoom(_ tunnel: Int, _ alive: [SimulatedNode]) -> Bool {
         guard options.whenFull != .serveFromHost else { return false }
-        let identifier = peers.identifier(of: tunnel)
+        guard let spi = gatewaySPI(of: tunnel) else { return false }
+        let identifier = distribution.identifier(of: spi)
         for node in alive {
             guard let life = node.life, life.gateway.owns(identifier) else { continue }
             return life.gateway.sessionCount + 2 > options.cardCapacity
-                && !contains(life.gateway.sessionSPIs(), peers.gatewaySPI(of: tunnel))
+                && !contains(life.gateway.sessionSPIs(), spi)
         }
         return false
     }

@@ -22,7 +22,9 @@ extension Simulation {
                 checker.released += 1
                 octets.withUnsafeBytes { sendOuter($0, from: number) }
             case .event(let event): take(event, at: number)
-            case .message, .keepalive, .report: break
+            case .message(let octets, let path): sendMessage(octets, path, from: number)
+            case .keepalive(let path): sendKeepalive(path)
+            case .report(let report): note { "node \(node.id): \(report)" }
             }
         }
         recorder?.tell(life.gateway.toldSuspects, by: node.id, at: now)
@@ -246,13 +248,10 @@ extension Simulation {
     private func take(_ event: GatewayEvent, at number: Int) {
         switch event {
         case .established(let spi):
-            guard let tunnel = peers.tunnel(ofGatewaySPI: spi) else { return }
-            note { "node \(nodes[number].id): tunnel \(tunnel) is established" }
-            begin(tunnel)
+            announce(spi, by: number)
         case .refused(let spi, let reason):
-            guard let tunnel = peers.tunnel(ofGatewaySPI: spi) else { return }
             // Its next try is planned already.
-            note { "node \(nodes[number].id): tunnel \(tunnel) is refused: \(reason)" }
+            note { "node \(nodes[number].id): SPI \(spi) is refused: \(reason)" }
         case .reallocated(let report):
             note {
                 "node \(report.node): epoch \(report.epoch), gained \(report.gained), lost "
@@ -266,7 +265,7 @@ extension Simulation {
         case .recordRefused(let key, let reason):
             note { "node \(nodes[number].id): \(key) refused: \(reason)" }
             figures.recordsRefused += 1
-        case .lingering, .cleared, .ikeEstablished, .ikeClosed, .ikeAdopted: break
+        case .lingering, .cleared, .ikeEstablished, .ikeClosed, .ikeAdopted: hear(event, at: number)
         case .generationsLow(let identifier, let left):
             note {
                 "node \(nodes[number].id): identifier \(identifier) has \(left) generations left"

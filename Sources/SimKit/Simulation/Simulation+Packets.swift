@@ -9,9 +9,12 @@ extension Simulation {
     // MARK: Sending
 
     func sendTraffic(_ tunnel: Int) {
-        guard tunnels[tunnel].state == .established else { return }
+        guard tunnels[tunnel].state == .established else {
+            tunnels[tunnel].isTrafficPlanned = false
+            return
+        }
         if now >= end - Self.settledNanoseconds, tunnels[tunnel].peerMark == nil {
-            tunnels[tunnel].peerMark = peers.serial(of: tunnel) + 1
+            tunnels[tunnel].peerMark = ends.serial(of: tunnel) + 1
             tunnels[tunnel].serverMark = tunnels[tunnel].serverSerial + 1
         }
         if now + Self.silentNanoseconds < end {
@@ -26,7 +29,7 @@ extension Simulation {
     private func sendFromPeer(_ tunnel: Int) {
         let slot = pool.allocate()
         guard
-            let place = peers.seal(
+            let place = ends.seal(
                 tunnel, into: pool.base(slot), capacity: PacketPool.slotBytes,
                 offset: PacketPool.headroom, payloadBytes: options.payloadBytes, now: now)
         else {
@@ -50,7 +53,7 @@ extension Simulation {
     private func sendFromServer(_ tunnel: Int) {
         tunnels[tunnel].serverSerial += 1
         let slot = pool.allocate()
-        let length = peers.innerPacket(
+        let length = ends.innerPacket(
             toPeer: tunnel, serial: tunnels[tunnel].serverSerial,
             into: pool.base(slot) + PacketPool.headroom, payloadBytes: options.payloadBytes)
         pool.place(slot, offset: PacketPool.headroom, length: length)
@@ -98,6 +101,8 @@ extension Simulation {
     private static let heldMark: UInt64 = 1 << 32
     /// In a packet's word: an attacker sent it.
     private static let forgedMark: UInt64 = 1 << 33
+    /// In a packet's word: an IKE message that some node may act upon.
+    static let messageMark: UInt64 = 1 << 34
 
     private func noteHeld(_ slot: Int32) {
         checker.held += 1
@@ -125,9 +130,12 @@ extension Simulation {
         case .delivered:
             claim(slot, number)
             deliverInner(packets[0].packet, at: number)
+            if speakers != nil { drain(number) }
+        case .ike, .natKeepalive: takeMessage(slot, number)
         case .dropped(let reason):
             if reason == .unknownSPI { checkKnown(number) }
             claim(slot, number, reason)
+            note { "node \(node.id) refuses a packet of a peer's: \(reason.name)" }
             trace.mix(UInt64(reason.rawValue) << 8 | 3, now)
         case .held: noteHeld(slot)
         default: break
@@ -146,6 +154,7 @@ extension Simulation {
             sendOuter(packets[0].packet, from: number)
         case .dropped(let reason):
             claim(slot, number, reason)
+            note { "node \(node.id) refuses a packet to a peer: \(reason.name)" }
             trace.mix(UInt64(reason.rawValue) << 8 | 4, now)
         case .held: noteHeld(slot)
         default: break
@@ -155,7 +164,7 @@ extension Simulation {
     /// Who serves a tunnel's identifier knows the tunnel: its entry is older than the ownership.
     private func checkKnown(_ number: Int) {
         guard let location = packets[0].location,
-            let tunnel = peers.tunnel(ofGatewaySPI: location.spi),
+            let tunnel = tunnel(usingGatewaySPI: location.spi),
             tunnels[tunnel].state == .established
         else { return }
         fail("node \(nodes[number].id) serves tunnel \(tunnel) and does not know it")
@@ -179,7 +188,7 @@ extension Simulation {
 
     /// An inner packet came out of a node.
     func deliverInner(_ packet: UnsafeRawBufferPointer, at number: Int) {
-        guard let label = peers.readInner(packet), !label.isToPeer else {
+        guard let label = InnerPacket.read(packet), !label.isToPeer else {
             fail("node \(nodes[number].id) delivered what no peer had sent")
             return
         }
@@ -191,7 +200,7 @@ extension Simulation {
 
     /// A gateway sends an ESP packet to a peer.
     func sendOuter(_ packet: UnsafeRawBufferPointer, from number: Int) {
-        guard let sent = peers.inspect(packet) else {
+        guard let sent = ends.inspect(packet) else {
             fail("node \(nodes[number].id) sent what belongs to no tunnel")
             return
         }
@@ -203,7 +212,7 @@ extension Simulation {
         if let second = arrivals.second { arrive(packet, at: second) }
     }
 
-    private func arrive(_ packet: UnsafeRawBufferPointer, at time: UInt64) {
+    func arrive(_ packet: UnsafeRawBufferPointer, at time: UInt64) {
         guard let base = packet.baseAddress else { return }
         let slot = pool.allocate()
         let offset = PacketPool.headroom
@@ -214,7 +223,8 @@ extension Simulation {
 
     func receiveAtPeer(_ slot: Int32) {
         defer { pool.release(slot) }
-        let verdict = peers.open(
+        if takeMessageAtPeer(slot) { return }
+        let verdict = ends.open(
             pool.base(slot), capacity: PacketPool.slotBytes, offset: pool.offset(slot),
             length: pool.length(slot), now: now)
         switch verdict {
@@ -222,7 +232,9 @@ extension Simulation {
             figures.received += 1
             checker.deliver(
                 InnerLabel(tunnel: tunnel, isToPeer: true, serial: serial), at: now, self)
-        case .dropped: figures.peerDrops += 1
+        case .dropped(let reason):
+            figures.peerDrops += 1
+            note { "a peer refuses a packet: \(reason.name)" }
         case .misdelivered(let tunnel):
             fail("the peer of tunnel \(tunnel) got a packet that was not for it")
         }
@@ -231,7 +243,7 @@ extension Simulation {
     // MARK: An attacker
 
     /// Remembers packets on the wire, the newest of a bounded number.
-    private func record(_ slot: Int32) {
+    func record(_ slot: Int32) {
         let octets = Array(pool.packet(slot))
         if recorded.count < 512 {
             recorded.append(octets)

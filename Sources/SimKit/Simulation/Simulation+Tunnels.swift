@@ -25,11 +25,13 @@ struct SimulatedTunnel {
     var peerMark: UInt64?
     var serverMark: UInt64?
     var isTrafficPlanned = false
+    /// Its peer took it down, or was switched off, and came back.
+    var wasInterrupted = false
 }
 
 extension Simulation {
     /// What a peer waits for an answer.
-    private static let patienceNanoseconds: UInt64 = 200_000_000
+    static let patienceNanoseconds: UInt64 = 200_000_000
 
     /// Draws when a tunnel begins, and whether and when it ends.
     func planLife(of tunnel: Int) {
@@ -52,6 +54,7 @@ extension Simulation {
     /// it, or now and then another one. Without an answer the peer asks again.
     func establish(_ tunnel: Int) {
         guard tunnels[tunnel].state == .wanted else { return }
+        if speakers != nil { return want(tunnel) }
         // Its node died before it could tell: the peer asks again, and the cluster knows it.
         if isStored(tunnel) {
             begin(tunnel)
@@ -95,6 +98,7 @@ extension Simulation {
     /// The peer deletes its tunnel. It tells whoever owns it, again and again, until the cluster
     /// has no entry of it.
     func clear(_ tunnel: Int) {
+        if speakers != nil { return interrupt(tunnel) }
         switch tunnels[tunnel].state {
         case .wanted, .cleared: break
         case .established:

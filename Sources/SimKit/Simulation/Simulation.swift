@@ -5,6 +5,7 @@ import Cluster
 import Crypto
 import ESP
 import Gateway
+import IKEStub
 import Wire
 
 /// Something that must never be.
@@ -38,6 +39,9 @@ public final class Simulation {
         case storeExpires
         case check
         case replayed(Int)
+        case peerTick(peer: Int, time: UInt64)
+        case moves(initiatorSPI: UInt64)
+        case settles
     }
 
     /// What is under way between nodes and store.
@@ -57,7 +61,10 @@ public final class Simulation {
     let library: CryptoLibrary
     let secret: ClusterSecret
     let seal: RecordSeal
-    let peers: PeerBank
+    /// The far ends that the cluster's tunnels are given for, or those that speak IKE: one of them.
+    private let fixed: PeerBank?
+    let speakers: IKEPeerBank?
+    let ends: any TunnelEnds
     let pool = PacketPool()
 
     var now: UInt64 = 0
@@ -71,6 +78,7 @@ public final class Simulation {
     var trafficRandom: SimulationRandom
     let lifeRandom: SimulationRandom
     let loadRandom: SimulationRandom
+    var ikeRandom: SimulationRandom
     /// From node to node, by sender · count + receiver.
     var links: [LinkModel] = []
     var linkBases: [LinkModel] = []
@@ -83,6 +91,7 @@ public final class Simulation {
     var recorded: [[UInt8]] = []
 
     var tunnels: [SimulatedTunnel]
+    var speaking = SpeakingState()
     var checker: Checker
     var trace = TraceHash()
     /// Called with every event worth reading, if set.
@@ -135,9 +144,19 @@ public final class Simulation {
         distribution = try Distribution(
             identifierCount: options.identifiers, cookieKey: secret.cookieKey())
         self.secret = secret
-        peers = try PeerBank(
-            tunnels: options.tunnels, distribution: distribution, transforms: options.transforms,
-            windowBits: 64, random: random.fork(6))
+        if let ike = options.ike {
+            var plan = IKEPeerOptions(peers: options.tunnels)
+            plan.gatewayBegins = ike.clusterBegins
+            if !ike.peersRekeyIKE { plan.timers.rekeyIKE = plan.timers.settled.rekeyIKE }
+            let bank = IKEPeerBank(plan, library: library, random: random.fork(6))
+            (fixed, speakers, ends) = (nil, bank, bank)
+        } else {
+            let bank = try PeerBank(
+                tunnels: options.tunnels, distribution: distribution,
+                transforms: options.transforms, windowBits: 64, random: random.fork(6))
+            (fixed, speakers, ends) = (bank, nil, bank)
+        }
+        ikeRandom = random.fork(9)
         uplink = LinkModel(
             delayNanoseconds: options.linkDelay, jitterNanoseconds: options.jitter)
         downlink = uplink
@@ -184,6 +203,7 @@ public final class Simulation {
         for tunnel in 0..<options.tunnels { planLife(of: tunnel) }
         queue.push(at: Self.checkNanoseconds, .check)
         queue.push(at: 100_000_000, .storeExpires)
+        if speakers != nil { queue.push(at: end, .settles) }
     }
 
     /// The cluster is founded, and tunnels are set up, before anything goes wrong.
@@ -191,14 +211,23 @@ public final class Simulation {
     static let foundingNanoseconds: UInt64 = 500_000_000
     private static let checkNanoseconds: UInt64 = 10_000_000
 
+    /// The far ends of a run whose cluster is given its tunnels.
+    var peers: PeerBank {
+        guard let fixed else { preconditionFailure("these peers speak IKE") }
+        return fixed
+    }
+
     var end: UInt64 { Self.warmUpNanoseconds + options.duration }
+
+    /// The end of traffic, or of the quiet time after it.
+    private var lastMoment: UInt64 { speakers == nil ? end : end + Self.quietNanoseconds }
 
     // MARK: Running
 
     /// Runs to the end, or to the first violation.
     public func run() {
         while violations.isEmpty, let (time, event) = queue.pop() {
-            if time > end, !isMoving || time > end + Self.settledNanoseconds { break }
+            if time > lastMoment, !isMoving || time > lastMoment + Self.settledNanoseconds { break }
             now = time
             events += 1
             handle(event)
@@ -243,6 +272,9 @@ public final class Simulation {
             check()
             queue.push(at: now + Self.checkNanoseconds, .check)
         case .replayed(let place): replay(place)
+        case .peerTick(let peer, let time): tickPeer(peer, time)
+        case .moves(let spi): move(spi)
+        case .settles: settlePeers()
         }
     }
 
@@ -268,7 +300,7 @@ public final class Simulation {
         configuration.cardCapacity = options.cardCapacity
         configuration.cardContents = options.cardContents
         configuration.whenFull = options.whenFull
-        configuration.tableCapacity = max(64, options.tunnels * 2)
+        configuration.tableCapacity = max(64, options.tunnels * (speakers == nil ? 2 : 64))
         configuration.keyedContexts = min(64, max(8, options.tunnels))
         configuration.timing = options.timing
         configuration.takeoverPolicy = options.policy
@@ -286,6 +318,7 @@ public final class Simulation {
         } catch {
             preconditionFailure("OpenSSL served a moment ago: \(error)")
         }
+        beginSpeaking(number, random)
         note { "node \(node.id) starts" }
         drain(number)
     }
@@ -311,6 +344,7 @@ public final class Simulation {
             return
         }
         node.plannedTick = .max
+        tellTime(number)
         life.gateway.tick(nowNanoseconds: node.local(now))
         drain(number)
     }

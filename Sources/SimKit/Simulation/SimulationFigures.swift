@@ -3,6 +3,46 @@
 public import ESP
 public import Gateway
 
+/// Figures of the IKE side of one run, of all peers together.
+public struct IKEFigures: Equatable, Sendable {
+    /// IKE SAs that were set up with authentication.
+    public internal(set) var setUps = 0
+    /// IKE SAs that came to their end at their peer's wish.
+    public internal(set) var deletes = 0
+    /// IKE SAs that were lost although their peer wanted them.
+    public internal(set) var losses = 0
+    /// IKE SAs that got a successor.
+    public internal(set) var rekeysOfIKE = 0
+    /// Pairs of CHILD SAs that got a successor.
+    public internal(set) var rekeysOfChildren = 0
+    /// CREATE_CHILD_SA requests of both ends that crossed.
+    public internal(set) var collisions = 0
+    /// IKE messages on the wire, repetitions included.
+    public internal(set) var messages: UInt64 = 0
+    /// How often a node went on with an IKE SA of another.
+    public internal(set) var adoptions = 0
+    /// IKE SAs in the store at the end.
+    public internal(set) var records = 0
+
+    /// Nothing yet.
+    public init() {}
+
+    /// The figures of two runs together.
+    public static func + (left: IKEFigures, right: IKEFigures) -> IKEFigures {
+        var sum = left
+        sum.setUps += right.setUps
+        sum.deletes += right.deletes
+        sum.losses += right.losses
+        sum.rekeysOfIKE += right.rekeysOfIKE
+        sum.rekeysOfChildren += right.rekeysOfChildren
+        sum.collisions += right.collisions
+        sum.messages += right.messages
+        sum.adoptions += right.adoptions
+        sum.records += right.records
+        return sum
+    }
+}
+
 /// Figures of one run. Times are nanoseconds of virtual time.
 public struct SimulationFigures: Sendable {
     /// Who served what from a moment on; 0: nobody.
@@ -64,6 +104,9 @@ public struct SimulationFigures: Sendable {
     public internal(set) var outages = OutageSummary([])
     /// What all nodes counted, in all their lives.
     public internal(set) var counters = GatewayCounters()
+    /// What came of IKE; nil where the cluster was given its tunnels, or the run stopped before its
+    /// end.
+    public internal(set) var ike: IKEFigures?
     /// The ownership map over time, if the run was to record it.
     public internal(set) var ownership: [Ownership] = []
     /// What happened to the cluster as a whole, by time, if the run was to record it.
