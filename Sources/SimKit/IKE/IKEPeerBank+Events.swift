@@ -17,6 +17,8 @@ extension IKEPeerBank {
             case .sendThrough(let spi): beginSending(spi, peer)
             case .remove(let spi): remove(spi, peer)
             case .redirect(let spi, let path): redirect(spi, path, peer)
+            case .advanceSequence(let spi, let delta): advance(spi, by: delta, peer)
+            case .linger(let spi): peer.senders.removeAll { $0 == spi }
             case .established: peer.isUp = peer.wantsTunnel
             case .closed: break
             case .report(let report): take(report, peer)
@@ -94,6 +96,16 @@ extension IKEPeerBank {
         slab.redirect(
             pair.sends, source: path.local, destination: path.remote,
             udp: ports ? UDPPorts(source: path.localPort, destination: path.remotePort) : nil)
+    }
+
+    /// The gateway will not take the numbers between (RFC 6311 §5.2).
+    private func advance(_ spi: SPI, by delta: UInt64, _ peer: IKEPeer) {
+        guard let pair = peer.pair(inbound: spi) else { return }
+        let sent = slab.checkpoint(of: pair.sends)
+        _ = slab.apply(
+            SequenceCheckpoint(
+                spi: sent.spi, sequence: sent.sequence + delta, packets: sent.packets,
+                bytes: sent.bytes), to: pair.sends)
     }
 
     // MARK: Arriving
