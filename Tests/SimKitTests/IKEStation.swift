@@ -76,6 +76,7 @@ final class IKEStation {
             case .sendThrough(let spi): beginSending(spi)
             case .remove(let spi): remove(spi)
             case .redirect, .established, .closed: break
+            case .linger, .advanceSequence: break
             case .report(let report): reports.append(report)
             }
         }

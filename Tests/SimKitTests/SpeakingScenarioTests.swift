@@ -2,6 +2,7 @@
 // scenario counts what took place; a rule that is switched off must be noticed.
 
 import Cluster
+import ESP
 import Gateway
 import Testing
 
