@@ -2,6 +2,7 @@
 // scenario counts what took place; a rule that is switched off must be noticed.
 
 import Cluster
+import ESP
 import Gateway
 import Testing
 
@@ -75,7 +76,7 @@ import Testing
         #expect(simulation.figures.outages.maximum > at(500))
     }
 
-    /// While messages are lost, doubled and late, peers take their tunnels down, and some come back.
+    /// While messages are lost, doubled and late, peers take tunnels down, and some come back.
     @Test func peersComeAndGoInDisorder() throws {
         let simulation = try run(
             Fault(.loss, at: at(200), duration: at(2000), amount: 150_000),
@@ -97,7 +98,7 @@ import Testing
             $0.ike?.restless = 1
         }
         let ike = try #require(simulation.figures.ike)
-        #expect(ike.adoptions > 50 && ike.setUps == 9 && ike.losses == 0, "\(ike)")
+        #expect(ike.adoptions > 25 && ike.setUps == 9 && ike.losses == 0, "\(ike)")
     }
 
     @Test func aRunFollowsFromItsSeed() throws {
@@ -116,18 +117,27 @@ import Testing
         #expect(try first != hash(4))
     }
 
-    /// An answer that leaves before its state is in the store is given in another way by the next
-    /// owner, or forgotten by it.
+    /// An answer that leaves before its state is in the store is forgotten by the next owner, and
+    /// its peer with it. The store is slow, so that crashes find some on their way.
     @Test func aBrokenRuleIsSeen() throws {
+        let slow = options([
+            Fault(.crash, at: at(900), duration: at(500), node: 1),
+            Fault(.restart, at: at(1400), node: 1),
+            Fault(.crash, at: at(2100), duration: at(500), node: 2),
+            Fault(.restart, at: at(2600), node: 2),
+        ]) {
+            $0.tunnels = 24
+            $0.storeDelay = at(40)
+        }
+        let whole = try Simulation(slow)
+        whole.run()
+        #expect(whole.violations.isEmpty, "\(whole.violations)")
         #if RULE_BREAKS
-            let isSeen = try (1...6 as ClosedRange<UInt64>).contains { seed in
-                let simulation = try Simulation(
-                    options([Fault(.crash, at: at(700 + seed * 100), duration: at(9000), node: 1)])
-                    {
-                        $0.seed = seed
-                        $0.tunnels = 30
-                        $0.rules.broken = .ikeStored
-                    })
+            let isSeen = try (1...8 as ClosedRange<UInt64>).contains { seed in
+                var options = slow
+                options.seed = seed
+                options.rules.broken = .ikeStored
+                let simulation = try Simulation(options)
                 simulation.run()
                 return !simulation.violations.isEmpty
             }

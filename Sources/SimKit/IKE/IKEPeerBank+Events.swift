@@ -15,6 +15,7 @@ extension IKEPeerBank {
                 outgoing.append((peer.number, IKEPacket.keepalive(path)))
             case .install(let child): install(child, peer)
             case .sendThrough(let spi): beginSending(spi, peer)
+            case .linger(let spi): peer.senders.removeAll { $0 == spi }
             case .remove(let spi): remove(spi, peer)
             case .redirect(let spi, let path): redirect(spi, path, peer)
             case .established: peer.isUp = peer.wantsTunnel

@@ -269,7 +269,7 @@ final class IKEPeerBank {
         perform(outcome, peer, now)
     }
 
-    /// A peer that wants a tunnel and has no IKE SA begins anew, or asks for the pair that it lacks.
+    /// A peer that wants a tunnel and has no IKE SA begins anew, or asks for the pair it lacks.
     func resume(_ peer: IKEPeer, _ now: UInt64) {
         if peer.isUp, peer.senders.isEmpty, peer.asksAt == .max {
             peer.asksAt = now + Self.patienceNanoseconds
