@@ -122,13 +122,13 @@ extension Gateway {
         } else if isHandedOver || isRenewed {
             let named = isHandedOver ? takeNamed(of: identifier) : nil
             beginExactly(identifier, named: named, &report, now)
-            gainIKE(identifier)
+            gainIKE(identifier, isExact: true)
             release(identifier, isOwner: true, now)
         } else {
             release(identifier, isOwner: false, now)
             plane.roles[place] = .loading
             loadingQueue.append(identifier)
-            gainIKE(identifier)
+            gainIKE(identifier, isExact: false)
         }
         moves.endIncoming(identifier)
         publishing.isWanted[place] = true

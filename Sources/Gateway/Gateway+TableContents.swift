@@ -259,7 +259,7 @@ extension Gateway {
         case .byLease:
             report.add(plane.load(identifier, now))
         }
-        gainIKE(identifier)
+        gainIKE(identifier, isExact: beginning == .exact)
         if !reports.isEmpty {
             reports[reports.count - 1].loaded += report.loaded
             reports[reports.count - 1].updated += report.updated

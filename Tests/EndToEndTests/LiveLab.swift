@@ -125,7 +125,9 @@ final class LiveLab {
         let outcome = try run(
             in: name,
             [
-                "ping", "-q", "-i", "0.005", "-c", "\(count)", "-W", "2", "-I", source, destination,
+                // With -W alone it waits for two round trips only, once it has had an answer.
+                "ping", "-q", "-i", "0.005", "-c", "\(count)", "-w", "5", "-I", source,
+                destination,
             ])
         let words = outcome.text.split(separator: " ")
         guard let place = words.firstIndex(of: "received,"), let received = Int(words[place - 1])

@@ -115,6 +115,43 @@ extension LiveNodeTests {
         }
     }
 
+    // Nothing that was taken before a stop is taken again, though no packet told the second life
+    // how far the first one had come.
+    @Test func whatCameBeforeAStopIsNotTakenAgain() throws {
+        let lab = try LiveLab()
+        let own = try configuration(lab, "gw", address: "10.77.0.1")
+        let other = try lab.startNode(
+            "other", try configuration(lab, "other", address: "10.77.0.3"))
+        let capture = lab.scratch.path("capture.pcap")
+        let sniffer = try lab.start(
+            in: "other",
+            ["tshark", "-F", "pcap", "-i", "eth0", "-f", "esp", "-w", capture], log: "sniffer")
+        try sniffer.waitFor("Capturing on")
+        try lab.waitUntil("the capture began") { FileManager.default.fileExists(atPath: capture) }
+        let count = 30
+        let first = try lab.startNode("gw", own)
+        #expect(try lab.ping(from: "other", "10.102.0.1", "10.88.0.1", count: count) == count)
+        try lab.waitUntil("all was caught") { try sent(lab, capture).count == 2 * count }
+        sniffer.kill()
+        #expect(first.stop() == 0)
+
+        let second = try lab.startNode("gw", own)
+        let resent = try lab.run(
+            in: "other",
+            [Program.python, Program.judge(named: "resend_esp"), capture, "0a0b0c02", "eth0"])
+        #expect(resent.text == "\(count)\n", "\(resent.testDescription)")
+        func status() throws -> String { try lab.ask("gw", "status").text }
+        try lab.waitUntil("all came: \(try status())") {
+            let words = try status().split(whereSeparator: \.isWhitespace)
+            let refused = ["drop.replayed", "drop.tooOld"].map { name in
+                words.firstIndex(of: name[...]).flatMap { Int(words[$0 + 1]) } ?? 0
+            }
+            return refused.reduce(0, +) == count
+        }
+        #expect(try list(lab, "gw").flatMap(\.pairs).map(\.packetsIn) == [0], "\(second.text)")
+        #expect(try lab.ping(from: "other", "10.102.0.1", "10.88.0.1") == 5, "\(other.text)")
+    }
+
     @Test func hostsWithKeysByHandProtectTheirOwnPackets() throws {
         let lab = try LiveLab()
         for (name, address) in [("gw", "10.77.0.1"), ("other", "10.77.0.3")] {

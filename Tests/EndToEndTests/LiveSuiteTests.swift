@@ -88,7 +88,9 @@ extension LiveNodeTests {
             try #require(first.count == 1 && first[0].pairs.count == 1, "\(first)")
             #expect(first[0].role == role)
             #expect(first[0].pairs[0].suite == suite.esp)
-            #expect(first[0].pairs[0].packetsIn == 20 && first[0].pairs[0].packetsOut == 20)
+            // A late answer costs one ping more.
+            #expect((20...24).contains(first[0].pairs[0].packetsIn))
+            #expect((20...24).contains(first[0].pairs[0].packetsOut))
 
             let rekeyed = try lab.ask("gw", "rekey", "peer")
             #expect(rekeyed.code == 0, "\(rekeyed.testDescription)")

@@ -56,7 +56,12 @@ enum Program {
 
     /// Runs one of the python programs of Tests/EndToEndTests/Judges.
     static func judge(_ name: String, _ arguments: [String]) throws -> Outcome {
-        try run(python, [judges.appending(path: "\(name).py").path] + arguments)
+        try run(python, [judge(named: name)] + arguments)
+    }
+
+    /// Where one of them is.
+    static func judge(named name: String) -> String {
+        judges.appending(path: "\(name).py").path
     }
 
     /// Runs a program with empty standard input, and ends it if it takes longer than a minute.

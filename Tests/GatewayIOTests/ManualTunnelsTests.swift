@@ -57,7 +57,7 @@ import Wire
                 outbound: try outbound.association(direction: .outbound, createdNanoseconds: now),
                 replacing: nil, now)
             try #require(refusal == nil)
-            if notes { #expect(member.keep([ManualTunnels.note(item)], now)) }
+            if notes { #expect(member.keep(ManualTunnels.note(item), now)) }
         }
         let status = member.gateway.status(of: SPI(0x1001))
         return (manual.new.count, status?.sent.map { $0.sequence + 1 })

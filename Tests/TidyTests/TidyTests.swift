@@ -39,7 +39,7 @@ private let arrows: [String: Set<String>] = [
     "SimKit": ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire"],
     "GatewayIO": [
         "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub",
-        "Wire", "Foundation", "Glibc", "Yams",
+        "Wire", "Foundation", "Glibc", "Synchronization", "Yams",
     ],
     "Verification": [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",

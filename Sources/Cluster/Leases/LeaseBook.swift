@@ -230,6 +230,13 @@ public struct LeaseBook: Sendable {
         (self[tunnel].sendLimit, self[tunnel].receiveLimit)
     }
 
+    /// How far the peer may have come since the store's lease was written: so many numbers a new
+    /// owner may have to refuse.
+    public func receiveGap(_ tunnel: AssociationHandle) -> UInt64 {
+        let entry = self[tunnel]
+        return entry.receiveLimit - min(entry.receiveLimit, entry.receiveEdge)
+    }
+
     /// True when nothing beyond what the store holds is in use.
     public func isWithinLease(_ tunnel: AssociationHandle, sent: UInt64, received: UInt64) -> Bool {
         self[tunnel].sendLimit >= sent && self[tunnel].receiveLimit >= received

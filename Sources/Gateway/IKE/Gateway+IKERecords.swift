@@ -103,9 +103,10 @@ extension Gateway {
                 record = try IKERecord(decoding: bytes)
             }
             guard let record else { preconditionFailure("decoding throws or sets it") }
-            let generation = plane.generations[Int(home.value)]
+            let delta = numbersToSkip(home, record.pairs)
             _ = try endpoint.adopt(
-                record.state, generation: generation, now: now, seconds: secondsSince1970)
+                record.state, generation: plane.generations[Int(home.value)],
+                mayBeBehind: delta > 0, delta: delta, now: now, seconds: secondsSince1970)
         } catch {
             outputs.append(.event(.recordRefused(key: key.text, reason: "\(error)")))
             return
@@ -118,11 +119,41 @@ extension Gateway {
         outputs.append(.event(.ikeAdopted(localSPI)))
     }
 
+    /// Under `strict` a new owner refuses all numbers that the one before may have accepted: the
+    /// peer is asked to leave them out (RFC 6311 §5.2), if it can. 0: nothing is refused.
+    private func numbersToSkip(
+        _ home: DistributionIdentifier, _ pairs: [IKERecord.Pair]
+    ) -> UInt64 {
+        guard plane.policy == .strict, ike?.isExact[Int(home.value)] == false else { return 0 }
+        var delta: UInt64 = 0
+        for pair in pairs {
+            guard let entry = plane.table.find(pair.spi) else { continue }
+            delta = max(delta, plane.book.receiveGap(entry))
+        }
+        return delta
+    }
+
+    /// The peer may have seen numbers of ours that this node does not know of.
+    mutating func advance(_ spi: SPI, by delta: UInt64) {
+        guard let entry = plane.table.find(spi), let outbound = plane.table.outbound(of: entry)
+        else { return }
+        let last: UInt64 =
+            plane.table.associations.parameters(of: outbound).usesESN ? .max : 0xFFFF_FFFE
+        var state = plane.state(of: entry, withWindow: true)
+        state.sent = max(state.sent, min(last, state.sent.addingClamped(delta)))
+        plane.apply(state)
+        // Beyond the lease nothing is sent before it is published.
+        let place = Int(distribution.identifier(of: spi).value)
+        plane.isDirty[place] = true
+        plane.isLow[place] = true
+    }
+
     // MARK: Identifiers that come and go
 
-    /// An identifier is this node's to serve.
-    mutating func gainIKE(_ identifier: DistributionIdentifier) {
+    /// An identifier is this node's to serve. `isExact`: with all that its owner before had done.
+    mutating func gainIKE(_ identifier: DistributionIdentifier, isExact: Bool) {
         guard let ike else { return }
+        self.ike?.isExact[Int(identifier.value)] = isExact
         self.ike?.isClosing[Int(identifier.value)] = false
         let spis = ike.records[Int(identifier.value)].keys.sorted()
         self.ike?.arrivals += spis.map { (identifier, $0) }

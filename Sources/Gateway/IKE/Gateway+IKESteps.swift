@@ -294,6 +294,7 @@ extension Gateway {
             case .sendThrough(let spi):
                 ike?.silent.remove(spi)
                 prefer(spi)
+            case .advanceSequence(let spi, let delta): advance(spi, by: delta)
             case .linger(let spi): outputs.append(.event(.lingering(spi)))
             case .remove(let spi):
                 removePair(spi, isStored: step.removals.contains(spi), now)

@@ -68,6 +68,8 @@ struct IKESide {
     var members: [Set<UInt64>]
     /// By identifier: its owner changes nothing any more, as it is about to hand it over.
     var isClosing: [Bool]
+    /// By identifier: this ownership began with the exact state of the one before.
+    var isExact: [Bool]
     /// In order.
     var steps: [IKEStep] = []
     private(set) var lastStep: UInt64 = 0
@@ -92,6 +94,7 @@ struct IKESide {
         records = Array(repeating: [:], count: count)
         members = Array(repeating: [], count: count)
         isClosing = Array(repeating: false, count: count)
+        isExact = isClosing
     }
 
     /// True while a step of the IKE SA is under way.

@@ -27,7 +27,7 @@ enum ConnectionSettings {
     private static let known = [
         "local_address", "remote_address", "remote_addresses", "proposals", "local", "remote",
         "children", "pools", "request_address", "force_encapsulation", "fragmentation",
-        "associations_per_identity", "timers", "remote_port",
+        "counter_sync", "associations_per_identity", "timers", "remote_port",
     ]
 
     static func read(_ setting: Setting, _ context: ConnectionContext) -> [ConfiguredConnection] {
@@ -94,6 +94,7 @@ enum ConnectionSettings {
         var asksForAddress = false
         var forcesEncapsulation = false
         var fragments = true
+        var synchronizesCounters = true
         var associationsPerIdentity: Int?
 
         init(_ fields: Settings, _ context: ConnectionContext) {
@@ -112,6 +113,7 @@ enum ConnectionSettings {
             asksForAddress = fields["request_address"]?.flag() ?? false
             forcesEncapsulation = fields["force_encapsulation"]?.flag() ?? false
             fragments = fields["fragmentation"]?.flag() ?? true
+            synchronizesCounters = fields["counter_sync"]?.flag() ?? true
             associationsPerIdentity = fields["associations_per_identity"]?
                 .number(in: 1...1_000_000)
             if let setting = fields["timers"] { timers = TimerSettings.read(setting) }
@@ -131,6 +133,7 @@ enum ConnectionSettings {
             connection.asksForAddress = asksForAddress
             connection.forcesEncapsulation = forcesEncapsulation
             connection.fragments = fragments
+            connection.synchronizesCounters = synchronizesCounters
             if let associationsPerIdentity {
                 connection.associationsPerIdentity = associationsPerIdentity
             }

@@ -3,7 +3,7 @@
 internal import Glibc
 
 /// A descriptor with one owner.
-final class FileDescriptor {
+final class FileDescriptor: Sendable {
     let number: Int32
 
     /// Takes over an open descriptor.

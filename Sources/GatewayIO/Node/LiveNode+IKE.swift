@@ -24,6 +24,7 @@ extension LiveNode {
             case .datagram, .request, .inner, .outer: break
             }
         }
+        for fault in member.takeFaults() { log(.warning, "\(fault)") }
         established.forEach(answerAwaited)
     }
 

@@ -1,5 +1,6 @@
 // What a node finds when it begins, and what it leaves when it ends.
 
+internal import CLinux
 internal import ESP
 internal import Gateway
 internal import Glibc
@@ -56,7 +57,7 @@ extension LiveNode {
         if let refusal {
             return log(.warning, "manually keyed \(item.spi) is refused: \(refusal)")
         }
-        guard member.keep([ManualTunnels.note(item)], now) else {
+        guard member.keep(ManualTunnels.note(item), now) else {
             member.gateway.clear(item.spi, nowNanoseconds: now)
             member.carry(now)
             return log(.warning, "manually keyed \(item.spi) is refused: the disk failed")
@@ -111,7 +112,8 @@ extension LiveNode {
     /// Tells the disk how far everything came.
     func leave() {
         guard configuration.stateDirectory != nil else { return }
+        member.settle(now)
         member.publishAll(now)
-        for fault in member.takeFaults() { log(.warning, "\(fault)") }
+        carry()
     }
 }

@@ -106,6 +106,7 @@ public final class LiveNode {
         poller.watch(device.descriptor)
         poller.watch(control.descriptor)
         poller.watch(signals.descriptor)
+        if let news = member.news { poller.watch(news) }
         if let manual { begin(manual) }
         // Only card and tables have the keys from now on.
         self.configuration.associations = nil
@@ -195,7 +196,6 @@ public final class LiveNode {
         if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
             member.gateway.tick(nowNanoseconds: now)
             carry()
-            for fault in member.takeFaults() { log(.warning, "\(fault)") }
         }
     }
 
@@ -208,6 +208,8 @@ public final class LiveNode {
             receivePackets(socket)
         } else if number == signals.descriptor.number {
             while let signal = signals.next() { take(signal) }
+        } else if number == member.news?.number {
+            carry()
         } else if number == control.descriptor.number {
             while let session = control.accept() {
                 sessions[session.descriptor.number] = session

@@ -13,29 +13,23 @@ final class SoleMember {
     /// In a place of its own: as a property it would be checked for overlapping accesses, and
     /// partly copied, with every packet.
     private let place: UnsafeMutablePointer<Gateway>
-    private var store: CoordinationStore
+    private var store: KeptStore
     private let journal: StateJournal?
-    /// Changes of the store up to this revision are on the disk.
-    private var kept: UInt64 = 0
-    /// After a failure of the disk: when it is tried again.
-    private var keepsAgainAt: UInt64 = 0
-    private var watch: (request: UInt64, revision: UInt64)?
     /// What the gateway wants done, or told, and nobody has taken yet.
     private var outputs: [GatewayOutput] = []
-    private var faults: [StateError] = []
     private static let foundingNanoseconds: UInt64 = 60_000_000_000
-    private static let retryNanoseconds: UInt64 = 1_000_000_000
 
     /// Founds the cluster, or goes on with the one of the journal: under a new generation of every
-    /// identifier. Its clock begins at `now`, in nanoseconds since 1970 where IKE is spoken, and jumps to what must be awaited, so that nobody
-    /// waits: the clock of the node goes on from `founded`.
+    /// identifier. Its clock begins at `now`, in nanoseconds since 1970 where IKE is spoken, and
+    /// jumps to what must be awaited, so that nobody waits: the clock of the node goes on from
+    /// `founded`.
     init(
         capacity: Int, journal: StateJournal?, store: consuming CoordinationStore,
         ike: IKEConfiguration?, library: CryptoLibrary, random: inout some RandomSource,
         now: UInt64 = 0
     ) throws(NodeError) {
         self.journal = journal
-        self.store = store
+        self.store = KeptStore(store, journal: journal)
         do {
             let secret = try ClusterSecret(
                 key: journal?.secret() ?? random.secret(ClusterSecret.keyBytesMinimum))
@@ -57,11 +51,10 @@ final class SoleMember {
         founded = try found(now)
         // Nothing is served under a generation that is not on the disk.
         do throws(StateError) {
-            try journal?.write(&self.store)
+            try self.store.begin()
         } catch {
             throw .state(error)
         }
-        kept = self.store.revision
     }
 
     deinit {
@@ -142,78 +135,66 @@ final class SoleMember {
 
     // MARK: The store
 
-    /// Carries requests, answers and changes until nothing is under way.
-    func carry(_ now: UInt64) {
+    /// Carries requests, answers and changes, as far as the disk lets them. When it has more,
+    /// ``news`` tells.
+    func carry(_ now: UInt64) { carry(now, waits: false) }
+
+    /// The same, until nothing is under way any more.
+    func settle(_ now: UInt64) { carry(now, waits: true) }
+
+    /// Has something to read when ``carry(_:)`` has something to do; nil: never.
+    var news: FileDescriptor? { journal?.news }
+
+    private func carry(_ now: UInt64, waits: Bool) {
         var isQuiet = false
         while !isQuiet {
             isQuiet = true
-            var replies: [(id: UInt64, reply: CoordinationReply)] = []
             for output in gateway.takeOutputs() {
                 isQuiet = false
                 switch output {
                 case .request(let id, let request):
-                    replies.append((id, answer(request, id, now)))
+                    if let reply = store.handle(request, id: id, now) {
+                        gateway.receive(reply, to: id, nowNanoseconds: now)
+                    }
                 default: outputs.append(output)
                 }
             }
-            let isKept = keep(now)
-            for (id, reply) in replies {
-                gateway.receive(
-                    isKept ? reply : reply.unkept, to: id, nowNanoseconds: now)
+            for (id, reply) in store.collect(now, waits: waits) {
+                isQuiet = false
+                gateway.receive(reply, to: id, nowNanoseconds: now)
             }
-            if isKept, deliverChanges(now) { isQuiet = false }
+            if let (watch, changes) = store.nextChanges() {
+                isQuiet = false
+                if let changes {
+                    gateway.receive(changes, ofWatch: watch, nowNanoseconds: now)
+                } else {
+                    gateway.loseWatch(watch, nowNanoseconds: now)
+                }
+            }
         }
     }
 
-    private func answer(
-        _ request: CoordinationRequest, _ id: UInt64, _ now: UInt64
-    ) -> CoordinationReply {
-        if case .transaction = request, now < keepsAgainAt { return .failed(.unavailable) }
-        let reply = store.handle(request, nowNanoseconds: now)
-        if case .watch(_, let from) = request, case .watching = reply { watch = (id, from) }
-        return reply
-    }
-
-    /// Brings what changed to the disk; false when that fails: then nobody may count on it yet.
-    private func keep(_ now: UInt64) -> Bool {
-        // Before the first snapshot nothing is served.
-        guard let journal, founded != 0, kept != store.revision else { return true }
-        guard now >= keepsAgainAt else { return false }
-        let changes = store.changes(prefix: "", from: kept + 1)
-        do throws(StateError) {
-            if let changes {
-                try journal.keep(changes.compactMap(\.state), of: &store)
-            } else {
-                try journal.write(&store)
-            }
-            kept = store.revision
-            keepsAgainAt = 0
-            return true
-        } catch {
-            keepsAgainAt = now + Self.retryNanoseconds
-            faults.append(error)
-            return false
-        }
-    }
-
-    /// Values that are no business of the gateway, at one time with all that it did before.
-    func keep(_ operations: [CoordinationTransaction.Operation], _ now: UInt64) -> Bool {
-        guard !operations.isEmpty else { return true }
+    /// Keeps a value that is no business of the gateway. False when the disk does not take it.
+    func keep(_ operation: CoordinationTransaction.Operation, _ now: UInt64) -> Bool {
+        settle(now)
         let request = CoordinationRequest.transaction(
-            CoordinationTransaction(operations: operations))
-        guard case .committed = answer(request, 0, now) else { return false }
-        return keep(now)
+            CoordinationTransaction(operations: [operation]))
+        // Requests of the gateway have other numbers.
+        var reply = store.handle(request, id: 0, now)
+        for (id, late) in store.collect(now, waits: true) where id == 0 { reply = late }
+        if case .committed = reply { return true }
+        return false
     }
 
     /// Publishes what every tunnel has used and may use, as its successor will find it.
     func publishAll(_ now: UInt64) {
         gateway.publishAll(nowNanoseconds: now)
-        carry(now)
+        settle(now)
         // One transaction has room for some only; a disk that fails is not waited for.
         var left = gateway.unpublishedCount
         while left > 0 {
             gateway.tick(nowNanoseconds: now)
-            carry(now)
+            settle(now)
             let rest = gateway.unpublishedCount
             guard rest < left else { return }
             left = rest
@@ -221,20 +202,7 @@ final class SoleMember {
     }
 
     /// What went wrong with the disk since the last call.
-    func takeFaults() -> [StateError] { exchange(&faults, with: []) }
-
-    private func deliverChanges(_ now: UInt64) -> Bool {
-        guard let (id, from) = watch, from <= store.revision else { return false }
-        guard let changes = store.changes(prefix: StoreKey.prefix, from: from) else {
-            watch = nil
-            gateway.loseWatch(id, nowNanoseconds: now)
-            return true
-        }
-        watch = (id, store.revision + 1)
-        guard !changes.isEmpty else { return false }
-        gateway.receive(changes, ofWatch: id, nowNanoseconds: now)
-        return true
-    }
+    func takeFaults() -> [StateError] { store.takeFaults() }
 
     /// Installs a pair. nil: it is in the store, and the peer may be answered; else why not.
     func establish(
@@ -254,28 +222,10 @@ final class SoleMember {
         }
         // It must not come true later, when nobody waits for it any more.
         gateway.clear(spi, nowNanoseconds: now)
-        carry(now)
+        settle(now)
         return "the state directory takes nothing"
     }
 
     /// What the gateway wants done, or told, since the last call.
     func takeOutputs() -> [GatewayOutput] { exchange(&outputs, with: []) }
-}
-
-extension CoordinationReply {
-    /// What an answer is worth as long as the disk does not have it.
-    fileprivate var unkept: CoordinationReply {
-        if case .committed = self { .failed(.outcomeUnknown) } else { self }
-    }
-}
-
-extension CoordinationChange {
-    /// What the disk is to have of it; nil: it goes with a lease, and so with the process.
-    fileprivate var state: StateChange? {
-        switch kind {
-        case .put(let pair):
-            pair.lease == nil ? .put(key: pair.key, value: pair.value) : nil
-        case .delete(let key): .delete(key: key)
-        }
-    }
 }

@@ -3,7 +3,7 @@
 internal import Glibc
 
 /// A directory of mode 0700 that one process has at a time.
-final class StateDirectory {
+final class StateDirectory: Sendable {
     /// As the configuration names it.
     let path: String
     private let descriptor: FileDescriptor
@@ -15,14 +15,14 @@ final class StateDirectory {
         let number = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard number >= 0 else {
             if errno == ENOTDIR { throw .notDirectory(path) }
-            throw Self.failure("opening the directory \(path)")
+            throw StateError.last("opening the directory \(path)")
         }
         descriptor = FileDescriptor(number)
         try Self.requirePrivate(number, path, wanted: 0o700)
         // The lock goes with the descriptor, however the process ends.
         guard flock(number, LOCK_EX | LOCK_NB) == 0 else {
             if errno == EWOULDBLOCK { throw .inUse(path) }
-            throw Self.failure("locking the directory \(path)")
+            throw StateError.last("locking the directory \(path)")
         }
     }
 
@@ -30,12 +30,14 @@ final class StateDirectory {
     private static func make(_ path: String) throws(StateError) {
         guard mkdir(path, 0o700) == 0 else {
             if errno == EEXIST { return }
-            throw failure("making the directory \(path)")
+            throw StateError.last("making the directory \(path)")
         }
         let number = open(path + "/..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard number >= 0 else { throw failure("opening the folder above \(path)") }
+        guard number >= 0 else { throw StateError.last("opening the folder above \(path)") }
         let parent = FileDescriptor(number)
-        guard fsync(parent.number) == 0 else { throw failure("making the directory \(path)") }
+        guard fsync(parent.number) == 0 else {
+            throw StateError.last("making the directory \(path)")
+        }
     }
 
     /// The path of a file in it.
@@ -46,13 +48,13 @@ final class StateDirectory {
         let file = openat(descriptor.number, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
         guard file >= 0 else {
             if errno == ENOENT { return nil }
-            throw Self.failure("opening \(path(of: name))")
+            throw StateError.last("opening \(path(of: name))")
         }
         let owner = FileDescriptor(file)
         defer { withExtendedLifetime(owner) {} }
         try Self.requirePrivate(file, path(of: name), wanted: 0o600)
         var status = stat()
-        guard fstat(file, &status) == 0 else { throw Self.failure("reading \(path(of: name))") }
+        guard fstat(file, &status) == 0 else { throw StateError.last("reading \(path(of: name))") }
         var octets = [UInt8](repeating: 0, count: Int(status.st_size))
         var done = 0
         while done < octets.count {
@@ -60,7 +62,7 @@ final class StateDirectory {
                 Glibc.read(file, bytes.baseAddress.unsafelyUnwrapped + done, bytes.count - done)
             }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw Self.failure("reading \(path(of: name))") }
+            guard count > 0 else { throw StateError.last("reading \(path(of: name))") }
             done += count
         }
         return octets
@@ -78,7 +80,7 @@ final class StateDirectory {
     func begin(_ name: String) throws(StateError) -> FileDescriptor {
         let flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW
         let file = openat(descriptor.number, name + ".new", flags, 0o600)
-        guard file >= 0 else { throw Self.failure("writing \(path(of: name))") }
+        guard file >= 0 else { throw StateError.last("writing \(path(of: name))") }
         return FileDescriptor(file)
     }
 
@@ -86,7 +88,7 @@ final class StateDirectory {
     func finish(_ name: String) throws(StateError) {
         let number = descriptor.number
         guard renameat(number, name + ".new", number, name) == 0, fsync(number) == 0 else {
-            throw Self.failure("renaming \(path(of: name)).new")
+            throw StateError.last("renaming \(path(of: name)).new")
         }
     }
 
@@ -100,21 +102,21 @@ final class StateDirectory {
                 Glibc.write(file, bytes.baseAddress.unsafelyUnwrapped + done, bytes.count - done)
             }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw failure("writing \(path)") }
+            guard count > 0 else { throw StateError.last("writing \(path)") }
             done += count
         }
     }
 
     /// Waits until what was written is on the disk.
     static func synchronize(_ file: Int32, _ path: String) throws(StateError) {
-        guard fdatasync(file) == 0 else { throw failure("writing \(path) to the disk") }
+        guard fdatasync(file) == 0 else { throw StateError.last("writing \(path) to the disk") }
     }
 
     private static func requirePrivate(
         _ file: Int32, _ path: String, wanted: mode_t
     ) throws(StateError) {
         var status = stat()
-        guard fstat(file, &status) == 0 else { throw failure("looking at \(path)") }
+        guard fstat(file, &status) == 0 else { throw StateError.last("looking at \(path)") }
         guard status.st_uid == geteuid() else { throw .foreign(path, user: status.st_uid) }
         guard status.st_mode & 0o077 == 0 else {
             throw .exposed(
@@ -125,9 +127,5 @@ final class StateDirectory {
     private static func octal(_ mode: mode_t) -> String {
         let digits = String(mode, radix: 8)
         return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
-    }
-
-    private static func failure(_ doing: String) -> StateError {
-        .system(doing: doing, reason: String(cString: strerror(errno)))
     }
 }

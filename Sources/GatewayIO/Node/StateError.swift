@@ -1,6 +1,8 @@
 // Why a state directory can't be used. Nothing is ever begun anew in silence: under keys that were
 // in use, sequence numbers and nonces would begin anew as well.
 
+internal import Glibc
+
 /// A fault of a node's state directory.
 public enum StateError: Error, Equatable, CustomStringConvertible {
     /// Making, opening, reading or writing failed, in the kernel's words.
@@ -66,6 +68,11 @@ public enum StateError: Error, Equatable, CustomStringConvertible {
             "\(file): \(spi) was served before with the same keys and other settings: "
                 + "restore these, or make new keys for it"
         }
+    }
+
+    /// From `errno`, at once after a failed call.
+    static func last(_ doing: String) -> StateError {
+        .system(doing: doing, reason: String(cString: strerror(errno)))
     }
 
     /// A copy of earlier days would repeat generations, and with them nonces.

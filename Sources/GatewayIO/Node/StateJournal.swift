@@ -27,10 +27,14 @@ final class StateJournal {
     private var frames: UInt32 = 0
     private var snapshotBytes = 0
     private var tailBytes = 0
+    /// What is under way is everything anew.
+    private var isSnapshot = false
+    private let writer: StateWriter
 
     /// Opens a directory and reads what is in it.
     init(path: String, random: inout some RandomSource) throws(StateError) {
         directory = try StateDirectory(path: path)
+        writer = try StateWriter()
         let store = try directory.read(Self.storeName)
         var secret = try Self.readSecret(directory, Self.secretName)
         hasSecret = secret != nil
@@ -55,6 +59,7 @@ final class StateJournal {
             try Self.fingerprint(key, "spindle state check 1", SecretBytes(count: 0))
                 .prefix(StateFile.checkBytes))
         if let store { restored = try Self.parse(store, check, directory) }
+        if !hasSecret { try writeSecret() }
     }
 
     /// As the configuration names it.
@@ -93,49 +98,66 @@ final class StateJournal {
 
     // MARK: Writing
 
-    /// Brings changes to the disk; when this returns they outlive a failure of power. After an
-    /// error nobody knows which do, and the next call writes everything anew. `store` has them.
-    func keep(
-        _ changes: [StateChange], of store: inout CoordinationStore
-    ) throws(StateError) {
-        guard let open = file, tailBytes <= max(Self.tailMinimum, 2 * snapshotBytes) else {
-            return try write(&store)
+    /// Has something to read when ``finish(waits:)`` has something to say.
+    var news: FileDescriptor { writer.news }
+
+    /// Begins to bring changes to the disk: one frame, or everything anew, if that is shorter or
+    /// the last attempt failed. `store` has the changes. Precondition: nothing else is under way.
+    func begin(_ changes: [StateChange], of store: inout CoordinationStore) {
+        guard let file, tailBytes <= max(Self.tailMinimum, 2 * snapshotBytes) else {
+            return beginSnapshot(&store)
         }
-        file = nil
-        let frame = StateFile.frame(changes, number: frames)
         let name = directory.path(of: Self.storeName)
-        try StateDirectory.append(frame, to: open.number, name)
-        try StateDirectory.synchronize(open.number, name)
-        frames += 1
-        tailBytes += frame.count
-        file = open
+        let number = frames
+        isSnapshot = false
+        writer.begin { () throws(StateError) in
+            let frame = StateFile.frame(changes, number: number)
+            try StateDirectory.append(frame, to: file.number, name)
+            try StateDirectory.synchronize(file.number, name)
+            return StateWriter.Outcome(file: file, bytes: frame.count, frames: 1)
+        }
     }
 
-    /// Writes the whole store anew.
-    func write(_ store: inout CoordinationStore) throws(StateError) {
-        file = nil
-        if !hasSecret { try writeSecret() }
-        let frames = Self.frames(of: &store)
-        let header = StateFile.header(
-            check: check, snapshotBytes: frames.reduce(0) { $0 + $1.count })
-        let name = directory.path(of: Self.storeName)
-        let new = try directory.begin(Self.storeName)
-        for octets in [header] + frames {
-            try StateDirectory.append(octets, to: new.number, name)
-        }
-        try StateDirectory.synchronize(new.number, name)
-        try directory.finish(Self.storeName)
-        if !hasSecret { try directory.finish(Self.secretName) }
-        hasSecret = true
-        self.frames = UInt32(frames.count)
-        snapshotBytes = frames.reduce(0) { $0 + $1.count }
-        tailBytes = 0
-        file = new
-    }
-
-    private static func frames(of store: inout CoordinationStore) -> [[UInt8]] {
+    /// Begins to write everything anew.
+    func beginSnapshot(_ store: inout CoordinationStore) {
         guard case .pairs(let pairs, _) = store.handle(.read(prefix: ""), nowNanoseconds: 0)
         else { preconditionFailure("a store in memory can be read") }
+        let (directory, check, hasSecret) = (directory, check, hasSecret)
+        isSnapshot = true
+        writer.begin { () throws(StateError) in
+            let frames = Self.frames(of: pairs)
+            let bytes = frames.reduce(0) { $0 + $1.count }
+            let header = StateFile.header(check: check, snapshotBytes: bytes)
+            let name = directory.path(of: Self.storeName)
+            let file = try directory.begin(Self.storeName)
+            for octets in [header] + frames {
+                try StateDirectory.append(octets, to: file.number, name)
+            }
+            try StateDirectory.synchronize(file.number, name)
+            try directory.finish(Self.storeName)
+            if !hasSecret { try directory.finish(Self.secretName) }
+            return StateWriter.Outcome(file: file, bytes: bytes, frames: frames.count)
+        }
+    }
+
+    /// True when what was begun outlives a failure of power from now on; nil while it goes on,
+    /// unless the caller `waits`. After an error nobody knows what is on the disk.
+    func finish(waits: Bool) throws(StateError) -> Bool? {
+        guard let result = writer.finish(waits: waits) else { return nil }
+        file = nil
+        let outcome = try result.get()
+        file = outcome.file
+        hasSecret = true
+        frames = (isSnapshot ? 0 : frames) + UInt32(outcome.frames)
+        if isSnapshot {
+            (snapshotBytes, tailBytes) = (outcome.bytes, 0)
+        } else {
+            tailBytes += outcome.bytes
+        }
+        return true
+    }
+
+    private static func frames(of pairs: [CoordinationPair]) -> [[UInt8]] {
         let kept = pairs.filter { $0.lease == nil }
             .map { StateChange.put(key: $0.key, value: $0.value) }
         return stride(from: 0, to: kept.count, by: frameChanges).enumerated().map { number, start in

@@ -44,6 +44,8 @@ final class ChildOffer {
     let remote: [TrafficSelector]
     /// The pair that it shall replace.
     let replaces: SPI?
+    /// The peer is not told that it replaces one.
+    let isAfresh: Bool
     /// The peer rekeyed the same pair meanwhile.
     var collision: ChildCollision?
     /// Outbound SPIs unknown here that the peer has deleted meanwhile: the answer, still to come,
@@ -54,7 +56,7 @@ final class ChildOffer {
 
     init(
         policy: String, inbound: SPI, nonce: [UInt8], agreement: consuming KeyAgreement?,
-        local: [TrafficSelector], remote: [TrafficSelector], replaces: SPI?
+        local: [TrafficSelector], remote: [TrafficSelector], replaces: SPI?, isAfresh: Bool
     ) {
         self.policy = policy
         self.inbound = inbound
@@ -67,6 +69,7 @@ final class ChildOffer {
         self.local = local
         self.remote = remote
         self.replaces = replaces
+        self.isAfresh = isAfresh
     }
 
     /// True when the peer's exchange wins: the pair with the lowest of four nonces is closed by who

@@ -174,6 +174,7 @@ extension IKEAssociation {
         var answer: [Payload] = [.responderIdentity(policy.localIdentity)]
         answer += proof.certificates
         answer.append(proof.payload)
+        answer += noteCounterSync(policy, payloads)
         settle(policy, step, &outcome)
         var isRoom = true
         if let asked = payloads.configuration, asked.kind == .request, !policy.pools.isEmpty {

@@ -27,8 +27,9 @@ extension IKEAssociation {
 
     /// What we ask for; nil: there is no room for another pair.
     func offerChild(
-        _ policy: ChildPolicy, replacing child: Child?, group: KeyAgreementGroup?,
-        asksForAddress: Bool = false, _ step: borrowing Step, _ outcome: inout IKEOutcome
+        _ policy: ChildPolicy, replacing child: Child?, isAfresh: Bool = false,
+        group: KeyAgreementGroup?, asksForAddress: Bool = false, _ step: borrowing Step,
+        _ outcome: inout IKEOutcome
     ) throws(CryptoError) -> ChildOffer? {
         let environment = step.environment
         let spi = environment.resources.inboundSPI(
@@ -45,13 +46,13 @@ extension IKEAssociation {
             local: child?.local
                 ?? resolve(policy.local, isLocal: true, asksForAddress: asksForAddress),
             remote: child?.remote ?? resolve(policy.remote, isLocal: false),
-            replaces: child?.inbound)
+            replaces: child?.inbound, isAfresh: isAfresh)
     }
 
     /// The payloads of an offer. In IKE_AUTH there is neither nonce nor key agreement.
     func payloads(of offer: ChildOffer, _ policy: ChildPolicy, isFirst: Bool) -> [Payload] {
         var payloads: [Payload] = []
-        if let old = offer.replaces {
+        if let old = offer.replaces, !offer.isAfresh {
             payloads.append(
                 .notify(Notify(.rekeySA, protocol: .esp, spi: old.octets)))
         }
@@ -72,10 +73,11 @@ extension IKEAssociation {
 
     /// Asks for a pair by CREATE_CHILD_SA.
     func requestChild(
-        _ policy: ChildPolicy, replacing child: Child?, group: KeyAgreementGroup?,
-        _ step: borrowing Step, _ outcome: inout IKEOutcome
+        _ policy: ChildPolicy, replacing child: Child?, isAfresh: Bool = false,
+        group: KeyAgreementGroup?, _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
-        let offer = try offerChild(policy, replacing: child, group: group, step, &outcome)
+        let offer = try offerChild(
+            policy, replacing: child, isAfresh: isAfresh, group: group, step, &outcome)
         guard let offer else {
             if let child { postpone(child.inbound, isBusy: false, step) }
             return
@@ -161,16 +163,21 @@ extension IKEAssociation {
         let old = offer.replaces.flatMap(pair)
         let policy = childPolicy(offer.policy, step.environment)
         switch NotifyType(rawValue: error.type) {
+        case .temporaryFailure where old?.doubts == 1 && !offer.isAfresh,
+            .childSANotFound where old?.doubts ?? 0 > 0 && !offer.isAfresh:
+            return old.map { requests.addFirst(.renewChild($0.inbound)) } ?? ()
         case .invalidKEPayload where !isFirst:
             guard let group = KeyAgreementGroup(wished: error.data),
                 group != offer.publicValue?.group, let policy,
                 policy.proposals.contains(where: { $0.groups.contains(group) }),
                 offer.replaces == nil || old?.stage == .active
             else { break }
-            return try requestChild(policy, replacing: old, group: group, step, &outcome)
+            return try requestChild(
+                policy, replacing: old, isAfresh: offer.isAfresh, group: group, step, &outcome)
         case .temporaryFailure:
             // The peer is busy (RFC 7296 §2.25).
             if let old {
+                doubt(old.inbound)
                 postpone(old.inbound, isBusy: true, step)
             } else if offer.replaces == nil {
                 requests.postponed.append(.createChild(policy: offer.policy))
@@ -231,6 +238,12 @@ extension IKEAssociation {
         children[index].stage = .replaced
         children[index].rekey = .max
         if isSuperfluous { children[index].replaces = nil }
+    }
+
+    private func doubt(_ spi: SPI) {
+        guard let index = children.firstIndex(where: { $0.inbound == spi && $0.doubts > 1 })
+        else { return }
+        children[index].doubts -= 1
     }
 
     /// Tries again later, before the end of its life.

@@ -176,6 +176,7 @@ extension IKEAssociation {
         }
         payloads.append(proof.payload)
         if handshake.isFirstContact { payloads.append(.notify(.initialContact)) }
+        if connection.synchronizesCounters { payloads += CounterSync.announcement }
         if connection.asksForAddress {
             payloads.append(.configuration(.addressRequest))
         }
@@ -224,6 +225,7 @@ extension IKEAssociation {
             return try abandon(step, &outcome)
         }
         remoteIdentity = identity
+        _ = noteCounterSync(policy, payloads)
         if let reply = payloads.configuration, policy.asksForAddress {
             virtualAddresses = reply.addresses
         }

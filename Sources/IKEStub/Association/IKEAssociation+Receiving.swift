@@ -32,7 +32,9 @@ extension IKEAssociation {
             let type = header.exchangeType
         else { return .unknownSPI }
         let isResponse = header.flags.contains(.response)
-        guard isInWindow(header.messageID, isResponse: isResponse) else { return .outOfWindow }
+        let isInWindow = isInWindow(header.messageID, isResponse: isResponse)
+        let mayBeSync = mayBeSync(message, isResponse: isResponse)
+        guard isInWindow || mayBeSync else { return .outOfWindow }
         guard try hasKeys(for: type, step, &outcome) else { return .unexpected }
         let opened = try open(datagram, message, step.environment)
         switch opened {
@@ -40,6 +42,14 @@ extension IKEAssociation {
         case .part: return nil
         case .payloads, .unreadable: break
         }
+        if mayBeSync, case .payloads(let payloads) = opened,
+            let content = payloads.messageIDSync(isResponse: isResponse)
+        {
+            return isResponse
+                ? try acceptSync(content, path, step, &outcome)
+                : try answerSync(content, payloads, path, step, &outcome)
+        }
+        guard isInWindow else { return .outOfWindow }
         guard isResponse || responses.isNew(header.messageID) else {
             // Replayed, perhaps: it proves nothing about where the peer is and whether it lives.
             // The same answer goes to where it came from (RFC 7296 §2.1, §2.11).
@@ -128,6 +138,8 @@ extension IKEAssociation {
     ) throws(CryptoError) -> IKEDropReason? {
         guard stage != .authSent else { return .unexpected }
         requestParts = Reassembly()
+        // It uses the ID that it was granted.
+        sync.granted?.response = []
         switch opened {
         case .payloads(let payloads):
             // What is not empty is in the store: it can't have been missed.

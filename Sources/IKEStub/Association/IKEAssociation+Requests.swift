@@ -95,6 +95,7 @@ extension IKEAssociation {
             try respond(.informational, id, [], step, &outcome)
             return endByPeer(step, &outcome)
         }
+        advanceSequences(payloads, step, &outcome)
         let gone = deletes.compactMap(\.espSPIs).flatMap { $0 }
         if !gone.isEmpty { inheritFromPredecessor(step, &outcome) }
         let removed = removeByPeer(gone, step, &outcome)
@@ -154,6 +155,17 @@ extension IKEAssociation {
         }
     }
 
+    /// The peer takes back a successor that nobody has used: what it was to replace goes on.
+    private func goBack(from child: Child, _ step: borrowing Step) {
+        guard !child.sends, let old = child.replaces, !isDeleting(old),
+            !children.contains(where: { $0.replaces == old && $0.stage != .lingering }),
+            let index = children.firstIndex(where: { $0.inbound == old }),
+            children[index].stage == .replaced
+        else { return }
+        children[index].stage = .active
+        children[index].rekey = retryTime(isBusy: false, step)
+    }
+
     /// Nothing is sent through the pair any more; packets on the way are still taken for a while.
     func end(_ spi: SPI, _ step: borrowing Step, _ outcome: inout IKEOutcome) {
         guard
@@ -165,6 +177,7 @@ extension IKEAssociation {
         children[index].end = step.after(lingerNanoseconds)
         let child = children[index]
         outcome.events.append(.linger(spi))
+        goBack(from: child, step)
         report(.childClosed, .info, "\(child.policy) \(child.inbound) closed", &outcome)
     }
 }

@@ -23,16 +23,17 @@ extension IKEAssociation {
         case .deleteChildren(let spis):
             for spi in spis { end(spi, step, &outcome) }
         case .deleteIKE: close(step, &outcome)
-        case .liveness: break
+        case .liveness, .replayCounters: break
         }
         try runTasks(step, &outcome)
     }
 
-    /// Sends the next request, when the window is free.
+    /// Sends the next request, when the window is free, and agreed upon.
     func runTasks(_ step: borrowing Step, _ outcome: inout IKEOutcome) throws(CryptoError) {
-        while requests.outstanding == nil, !requests.tasks.isEmpty, stage != .closed, keys != nil {
-            // Message IDs don't begin again (RFC 7296 §2.2).
-            guard requests.nextID != .max else { return close(step, &outcome) }
+        if stage == .established { try advanceSync(step, &outcome) }
+        while requests.outstanding == nil, !sync.isWaiting, !requests.tasks.isEmpty,
+            stage != .closed, keys != nil
+        {
             try run(requests.tasks.removeFirst(), step, &outcome)
         }
     }
@@ -49,6 +50,14 @@ extension IKEAssociation {
             else { return }
             try requestChild(
                 policy, replacing: child, group: policy.proposals[0].groups.first, step, &outcome)
+        case .renewChild(let spi):
+            guard stage == .established,
+                let child = children.first(where: { $0.inbound == spi && $0.stage == .active }),
+                let policy = childPolicy(child.policy, environment)
+            else { return }
+            try requestChild(
+                policy, replacing: child, isAfresh: true,
+                group: policy.proposals[0].groups.first, step, &outcome)
         case .createChild(let name):
             guard stage == .established, let policy = childPolicy(name, environment) else {
                 return
@@ -70,6 +79,11 @@ extension IKEAssociation {
             try request(.informational, .deleteIKE, [.delete(.ike)], step, &outcome)
         case .liveness:
             try request(.informational, .liveness, [], step, &outcome)
+        case .replayCounters(let delta):
+            guard let octets = deltaOctets(delta) else { return }
+            try request(
+                .informational, .replayCounters(delta), [.notify(.replayCounterSync, octets)],
+                step, &outcome)
         }
     }
 }

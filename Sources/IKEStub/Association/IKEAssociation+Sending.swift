@@ -24,7 +24,7 @@ extension IKEAssociation {
         }
     }
 
-    private func message(
+    func message(
         _ exchange: ExchangeType, _ id: UInt32, isResponse: Bool, _ payloads: [Payload]
     ) -> IKEMessage {
         var flags: IKEHeader.Flags = role == .initiator ? .initiator : []
@@ -35,7 +35,7 @@ extension IKEAssociation {
     }
 
     /// The datagrams of a protected message, in fragments when it is long and the peer can.
-    private func sealed(
+    func sealed(
         _ message: IKEMessage, _ environment: IKEEnvironment
     ) throws(CryptoError) -> [[UInt8]] {
         let limit = environment.configuration.limits.fragmentBytes
@@ -60,6 +60,8 @@ extension IKEAssociation {
         _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) {
         precondition(requests.outstanding == nil, "the window is one request")
+        // Message IDs don't begin again (RFC 7296 §2.2).
+        guard requests.nextID != .max else { return close(step, &outcome) }
         let id = requests.nextID
         let message = message(type, id, isResponse: false, payloads)
         let datagrams = try sealed(message, step.environment)

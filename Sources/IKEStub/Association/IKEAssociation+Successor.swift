@@ -230,7 +230,8 @@ extension IKEAssociation {
         virtualAddresses = []
         for task in requests.tasks + requests.postponed {
             switch task {
-            case .rekeyChild, .createChild, .deleteChildren: successor.requests.add(task)
+            case .rekeyChild, .renewChild, .createChild, .deleteChildren, .replayCounters:
+                successor.requests.add(task)
             case .rekeyIKE, .deleteIKE, .liveness: break
             }
         }
@@ -249,6 +250,7 @@ extension IKEAssociation {
     /// Serves nothing any more but its own end, which does not wait for the peer for ever.
     private func retire(_ step: borrowing Step) {
         stage = .replaced
+        sync.stage = .none
         times.end = min(times.end, step.after(timers(step.environment).halfOpen))
     }
 

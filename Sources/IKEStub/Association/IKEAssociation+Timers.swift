@@ -8,8 +8,10 @@ extension IKEAssociation {
     /// When ``advance(_:_:)`` has something to do, in nanoseconds of the owner's clock.
     func deadline(_ environment: IKEEnvironment) -> UInt64 {
         guard stage != .closed else { return .max }
-        var next = times.end
-        if let outstanding = requests.outstanding { next = min(next, outstanding.repeatAt) }
+        var next = min(times.end, syncDeadline)
+        if let outstanding = requests.outstanding, !sync.isWaiting {
+            next = min(next, outstanding.repeatAt)
+        }
         guard stage == .established else { return next }
         next = min(next, times.rekey)
         for child in children {
@@ -17,7 +19,7 @@ extension IKEAssociation {
         }
         if !requests.postponed.isEmpty { next = min(next, times.retry) }
         let timers = timers(environment)
-        if timers.liveness != 0, requests.outstanding == nil {
+        if timers.liveness != 0, requests.outstanding == nil, !sync.isWaiting {
             next = min(next, times.heard &+ timers.liveness)
         }
         if sendsKeepalives(timers) { next = min(next, times.sent &+ timers.keepalive) }
@@ -35,6 +37,7 @@ extension IKEAssociation {
             reportEnd(&outcome)
             return close(step, &outcome)
         }
+        if stage == .established { try advanceSync(step, &outcome) }
         guard repeatRequest(step, &outcome) else { return }
         guard stage == .established else { return try runTasks(step, &outcome) }
         if step.now >= times.rekey {
@@ -48,7 +51,8 @@ extension IKEAssociation {
             requests.postponed = []
         }
         let timers = timers(step.environment)
-        if timers.liveness != 0, requests.outstanding == nil, requests.tasks.isEmpty,
+        if timers.liveness != 0, requests.outstanding == nil, !sync.isWaiting,
+            requests.tasks.isEmpty,
             step.now >= lastHeard(step.environment) &+ timers.liveness
         {
             requests.add(.liveness)
@@ -82,9 +86,9 @@ extension IKEAssociation {
 
     /// Repeats the outstanding request, or gives the peer up. False: the IKE SA is closed.
     private func repeatRequest(_ step: borrowing Step, _ outcome: inout IKEOutcome) -> Bool {
-        guard var outstanding = requests.outstanding, step.now >= outstanding.repeatAt else {
-            return true
-        }
+        guard var outstanding = requests.outstanding, step.now >= outstanding.repeatAt,
+            !sync.isWaiting
+        else { return true }
         let timers = timers(step.environment)
         guard outstanding.repetitions < timers.retransmissionTries else {
             report(
@@ -146,6 +150,7 @@ extension IKEAssociation {
             return true
         }
         return requests.tasks.contains(.rekeyChild(spi))
+            || requests.tasks.contains(.renewChild(spi))
     }
 
     private func setRekey(_ time: UInt64, of spi: SPI) {

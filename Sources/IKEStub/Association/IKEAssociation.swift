@@ -19,7 +19,13 @@ struct PeerTraits: OptionSet, Hashable {
     static let localNAT = PeerTraits(rawValue: 4)
     /// A NAT stands before the peer, or it says so to get UDP encapsulation.
     static let remoteNAT = PeerTraits(rawValue: 8)
-    static let all: PeerTraits = [.fragments, .childless, .localNAT, .remoteNAT]
+    /// Both ends know Message ID synchronization (RFC 6311).
+    static let messageIDSync = PeerTraits(rawValue: 16)
+    /// Both ends know replay counter synchronization (RFC 6311).
+    static let replayCounterSync = PeerTraits(rawValue: 32)
+    static let all: PeerTraits = [
+        .fragments, .childless, .localNAT, .remoteNAT, .messageIDSync, .replayCounterSync,
+    ]
 }
 
 /// One IKE SA. It belongs to one ``IKEEndpoint`` and does nothing by itself: messages, time and
@@ -58,6 +64,7 @@ public final class IKEAssociation {
     var children: [Child] = []
     var requests = RequestWindow()
     var responses = ResponseWindow()
+    var sync = CounterSync()
     /// The next IV's counter; see ``nextIV()``.
     var ivCounter: UInt64 = 0
     /// The upper 16 bits of IVs: unique per owner of this IKE SA, as for ESP.
@@ -160,6 +167,10 @@ struct Child: Hashable {
     var sends = true
     /// Its predecessor, which may be gone; nil for one that is superfluous too.
     var replaces: SPI?
+    /// Not 0 after a change of owner at either end hid what became of its rekeying: the peer may
+    /// have replaced it, or not have it any more. So often may the peer be busy before a new pair
+    /// is asked for in its place.
+    var doubts: UInt8 = 0
     /// So many packets went through it that it is to be rekeyed, whatever its time.
     var isNearlyUsed = false
     var rekey: UInt64

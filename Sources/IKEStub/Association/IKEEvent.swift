@@ -45,6 +45,9 @@ public enum IKEEvent {
     case remove(SPI)
     /// The pair with this inbound SPI is to be reached on another path from now on.
     case redirect(SPI, IKEPath)
+    /// The pair with this inbound SPI sends on with numbers higher by so much: its peer may have
+    /// seen those between. Without extended numbers, the last one of all is not passed.
+    case advanceSequence(SPI, by: UInt64)
     /// An IKE SA is established, or took over from its predecessor.
     case established(localSPI: UInt64)
     /// An IKE SA is gone.

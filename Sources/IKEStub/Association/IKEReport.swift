@@ -13,7 +13,7 @@ public struct IKEReport: Sendable, CustomStringConvertible {
         case established, rekeyed, closed, childCreated, childRekeyed, childClosed
         case noProposal, wrongGroup, authenticationFailed, identityUnknown
         case selectorsUnacceptable, noRoom, addressFailure, peerError, peerSilent, pathChanged
-        case setUpFailed, syntax, temporaryFailure, tooManyAssociations
+        case setUpFailed, syntax, temporaryFailure, tooManyAssociations, synchronized
     }
 
     /// What it is about.

@@ -12,6 +12,8 @@ enum Exchange {
     case deleteChildren([SPI])
     case deleteIKE
     case liveness
+    /// IPSEC_REPLAY_COUNTER_SYNC without its sibling (RFC 6311 §5, case 2).
+    case replayCounters(UInt64)
 
     /// What its messages are called.
     var type: ExchangeType {
@@ -19,7 +21,7 @@ enum Exchange {
         case .ikeSAInit: .ikeSAInit
         case .ikeAuth: .ikeAuth
         case .createChild, .rekeyIKE: .createChildSA
-        case .deleteChildren, .deleteIKE, .liveness: .informational
+        case .deleteChildren, .deleteIKE, .liveness, .replayCounters: .informational
         }
     }
 }
@@ -42,11 +44,14 @@ struct Outstanding {
 /// What is to be asked when the window is free.
 enum PendingTask: Hashable {
     case rekeyChild(SPI)
+    /// A pair in place of one that the peer may not have any more: asked for as a new one.
+    case renewChild(SPI)
     case createChild(policy: String)
     case deleteChildren([SPI])
     case rekeyIKE
     case deleteIKE
     case liveness
+    case replayCounters(UInt64)
 }
 
 /// Our requests.
@@ -61,6 +66,11 @@ struct RequestWindow {
 
     mutating func add(_ task: PendingTask) {
         if !tasks.contains(task) { tasks.append(task) }
+    }
+
+    mutating func addFirst(_ task: PendingTask) {
+        tasks.removeAll { $0 == task }
+        tasks.insert(task, at: 0)
     }
 }
 

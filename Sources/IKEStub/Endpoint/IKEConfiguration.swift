@@ -177,6 +177,9 @@ public struct Connection {
     public var forcesEncapsulation = false
     /// Messages longer than one packet go in fragments (RFC 7383).
     public var fragments = true
+    /// Message IDs and replay counters are synchronized after a change of owner, of ours or of the
+    /// peer's, where both ends announce it (RFC 6311).
+    public var synchronizesCounters = true
     /// IKE SAs that one identity may have of this connection, at least 1. A peer needs one, and a
     /// second one while it sets up anew; some more stay until liveness checks find them dead, when
     /// it comes again and again without INITIAL_CONTACT. Where many share an identity, it is their

@@ -31,9 +31,15 @@ extension IKEEndpoint {
     /// than the owner's (docs/decisions/0004-ivs.md). Returns its SPI of ours. A request that was
     /// outstanding is repeated when it is due, which it may be at once.
     ///
+    /// `mayBeBehind`: the owner may have gone on after that state. Then counters are synchronized
+    /// with a peer that knows RFC 6311, from the next ``advance(to:seconds:)`` on, and the peer is
+    /// asked to send with numbers higher by `delta` in all pairs; 0: it is not. Without extended
+    /// numbers it is 2^32 - 1 at most.
+    ///
     /// Everything is checked; an error leaves the endpoint as it was.
     public func adopt(
-        _ state: borrowing SecretBytes, generation: UInt16, now: UInt64, seconds: Int64
+        _ state: borrowing SecretBytes, generation: UInt16, mayBeBehind: Bool = false,
+        delta: UInt64 = 0, now: UInt64, seconds: Int64
     ) throws(IKEStateFault) -> UInt64 {
         let association = try state.withUnsafeBytes { octets throws(IKEStateFault) in
             try IKEAssociation.decode(octets, now: now, seconds: seconds)
@@ -43,6 +49,9 @@ extension IKEEndpoint {
         }
         guard associations[association.localSPI] == nil else {
             throw .known(association.localSPI)
+        }
+        if mayBeBehind {
+            association.wantSync(generations: generation - association.generation, delta: delta)
         }
         association.generation = generation
         // The peer can't be blamed for the time without an owner.

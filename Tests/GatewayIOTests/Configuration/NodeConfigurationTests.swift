@@ -110,6 +110,7 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
                 pools: a
                 fragmentation: false
                 associations_per_identity: 300
+                counter_sync: false
                 force_encapsulation: true
                 children:
                   ours: {mode: transport, replay_window: 0}
@@ -149,7 +150,7 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         #expect(first.localIdentity == .keyID(Array("we".utf8)) && first.remoteIdentity == .any)
         #expect(try first.remoteAddresses == selectors("198.51.100.0/24", "203.0.113.5"))
         #expect(first.pools == ["a"] && !first.fragments && first.forcesEncapsulation)
-        #expect(first.associationsPerIdentity == 300)
+        #expect(first.associationsPerIdentity == 300 && !first.synchronizesCounters)
         #expect(first.children[0].mode == .transport && first.children[0].replayWindow == 0)
         #expect(fixed(first.children[0].local) == nil && fixed(first.children[0].remote) == nil)
         let timers = first.timers
@@ -160,7 +161,7 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
         #expect(timers.retransmissionTries == 3 && timers.halfOpen == 10_000_000_000)
         let second = connections[1]
         #expect(second.name == "second" && second.asksForAddress)
-        #expect(second.associationsPerIdentity == 16)
+        #expect(second.associationsPerIdentity == 16 && second.synchronizesCounters)
         #expect(second.localAddress?.description == "2001:db8::1" && second.children.isEmpty)
     }
 

@@ -69,6 +69,8 @@ final class IKEEnd {
     var reports: [IKEReport] = []
     var redirects: [(SPI, IKEPath)] = []
     var keepalives = 0
+    /// By how much pairs were asked to go on with higher numbers.
+    var advances: [SPI: UInt64] = [:]
     /// What the store has of each IKE SA, as the endpoint asked for it.
     var stored: [UInt64: [UInt8]] = [:]
 
@@ -112,7 +114,7 @@ final class IKEEnd {
     /// Nothing is under way.
     var isIdle: Bool {
         endpoint.associations.values.allSatisfy {
-            $0.stage == .established && $0.requests.outstanding == nil
+            $0.stage == .established && $0.requests.outstanding == nil && !$0.sync.isWaiting
                 && $0.requests.tasks.isEmpty && $0.requests.postponed.isEmpty
                 && $0.children.allSatisfy { $0.stage == .active }
         }
@@ -150,8 +152,10 @@ enum Revival: CustomTestStringConvertible {
     case move
     /// After every so many calls, with what the endpoint asked to be stored.
     case crash(Int)
+    /// The same, and the peer is asked where it is (RFC 6311).
+    case takeover(Int)
 
-    static let all: [Revival] = [.never, .move, .crash(1), .crash(7)]
+    static let all: [Revival] = [.never, .move, .crash(1), .crash(7), .takeover(1), .takeover(7)]
 
     var isNever: Bool { if case .never = self { true } else { false } }
 
@@ -160,6 +164,7 @@ enum Revival: CustomTestStringConvertible {
         case .never: "never"
         case .move: "move"
         case .crash(let interval): "crash after \(interval)"
+        case .takeover(let interval): "takeover after \(interval)"
         }
     }
 }
@@ -217,6 +222,7 @@ final class IKEPair {
             case .report(let report): end.reports.append(report)
             case .redirect(let spi, let path): end.redirects.append((spi, path))
             case .sendThrough(let spi): end.send(through: spi)
+            case .advanceSequence(let spi, let delta): end.advances[spi, default: 0] += delta
             case .keepalive: end.keepalives += 1
             case .linger: break
             case .established, .closed: break
@@ -225,23 +231,31 @@ final class IKEPair {
         switch revival {
         case .never: break
         case .move: try revive(end, end.exported(now: now, seconds: seconds))
-        case .crash(let interval):
+        case .crash(let interval), .takeover(let interval):
             // Not again and again at one time: what is due would be due for ever.
             if calls % interval == 0, now > revivedAt {
                 revivedAt = now
-                try revive(end, end.stored.sorted { $0.key < $1.key }.map(\.value))
+                let states = end.stored.sorted { $0.key < $1.key }.map(\.value)
+                if case .takeover = revival {
+                    try revive(end, states, mayBeBehind: true, delta: 1000)
+                } else {
+                    try revive(end, states)
+                }
             }
         }
     }
 
     /// A fresh endpoint, with another clock, goes on with what is known of the old one.
-    func revive(_ end: IKEEnd, _ states: [[UInt8]]) throws {
+    func revive(
+        _ end: IKEEnd, _ states: [[UInt8]], mayBeBehind: Bool = false, delta: UInt64 = 0
+    ) throws {
         generation += 1
         end.world.resources = LocalResources(capacity: end.capacity, generation: generation)
         end.endpoint = IKEEndpoint(end.world, now: now)
         for state in states {
             _ = try end.endpoint.adopt(
-                SecretBytes(state), generation: generation, now: now, seconds: seconds)
+                SecretBytes(state), generation: generation, mayBeBehind: mayBeBehind,
+                delta: delta, now: now, seconds: seconds)
         }
     }
 

@@ -44,6 +44,13 @@ import Wire
             try pair.command(.createChild("net"), byLeft: isLeft)
         }
         try carry()
+        for isLeft in [true, false] {
+            let states = Array(pair.end(isLeft: isLeft).stored.values)
+            try pair.revive(pair.end(isLeft: isLeft), states, mayBeBehind: true, delta: 3)
+            collect()
+            try pair.tick(at: pair.now)
+        }
+        try carry()
         return Array(Set(samples)).sorted { $0.lexicographicallyPrecedes($1) }
     }
 

@@ -64,6 +64,7 @@ extension IKEAssociation {
         writer.put(children) { $0.put($1) }
         writer.put(requests)
         writer.put(responses)
+        writer.put(sync)
         writer.put(handshake) { $0.put($1) }
         return writer.finish()
     }
@@ -100,6 +101,7 @@ extension StateWriter {
         put(child.stage.rawValue)
         put(child.sends)
         put(child.replaces) { $0.put($1.value) }
+        put(child.doubts)
         put(child.isNearlyUsed)
         put(child.rekey)
         put(child.end)
@@ -230,6 +232,13 @@ extension IKEAssociation {
         try reader.require(isRight, .exchange, at: place)
         responses = try reader.responses()
         place = reader.offset
+        sync = try reader.sync()
+        let isUsed = if case .none = sync.stage { sync.granted != nil } else { true }
+        let isKnown = !traits.isDisjoint(with: [.messageIDSync, .replayCounterSync])
+        try reader.require(
+            !isUsed || isKnown && (stage == .established || stage == .replaced),
+            .synchronization, at: place)
+        place = reader.offset
         handshake = try reader.optional { reader throws(IKEStateFault) in try reader.handshake() }
         let needsHandshake = stage != .established && stage != .replaced
         try reader.require((handshake != nil) == needsHandshake, .handshake, at: place)
@@ -248,6 +257,10 @@ extension IKEAssociation {
         }
         if let time = requests.outstanding?.repeatAt {
             requests.outstanding?.repeatAt = convert(time)
+        }
+        if case .sent(var request) = sync.stage {
+            request.repeatAt = convert(request.repeatAt)
+            sync.stage = .sent(request)
         }
     }
 }
@@ -271,7 +284,8 @@ extension StateReader {
         return Child(
             inbound: inbound, outbound: outbound, policy: policy, suite: suite, mode: mode,
             local: local, remote: remote, hasReplayWindow: hasReplayWindow, stage: stage,
-            sends: sends, replaces: replaces, isNearlyUsed: try flag(), rekey: try next(),
+            sends: sends, replaces: replaces, doubts: try next(),
+            isNearlyUsed: try flag(), rekey: try next(),
             end: try next())
     }
 }

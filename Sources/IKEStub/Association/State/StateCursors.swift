@@ -23,6 +23,7 @@ public enum IKEStateFault: Error, Equatable, Sendable {
     public enum Field: String, Sendable {
         case flag, text, address, path, role, stage, traits, suite, keys, identity, times, child
         case selectors, exchange, nonce, privateKey, messageID, handshake, count, counter
+        case synchronization
     }
 }
 

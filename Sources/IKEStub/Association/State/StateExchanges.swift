@@ -18,6 +18,7 @@ extension StateWriter {
         put(offer.local)
         put(offer.remote)
         put(offer.replaces) { $0.put($1.value) }
+        put(offer.isAfresh)
         put(offer.collision) { writer, collision in
             writer.put(collision.inbound.value)
             writer.putCounted(collision.lowestNonce)
@@ -50,6 +51,9 @@ extension StateWriter {
             put(spis)
         case .deleteIKE: put(UInt8(5))
         case .liveness: put(UInt8(6))
+        case .replayCounters(let delta):
+            put(UInt8(7))
+            put(delta)
         }
     }
 
@@ -67,6 +71,12 @@ extension StateWriter {
         case .rekeyIKE: put(UInt8(3))
         case .deleteIKE: put(UInt8(4))
         case .liveness: put(UInt8(5))
+        case .renewChild(let spi):
+            put(UInt8(6))
+            put(spi.value)
+        case .replayCounters(let delta):
+            put(UInt8(7))
+            put(delta)
         }
     }
 
@@ -125,7 +135,7 @@ extension StateReader {
         let replaces = try optional { reader throws(IKEStateFault) in try reader.spi() }
         let offer = ChildOffer(
             policy: policy, inbound: inbound, nonce: nonce, agreement: agreement, local: local,
-            remote: remote, replaces: replaces)
+            remote: remote, replaces: replaces, isAfresh: try flag())
         offer.collision = try optional { reader throws(IKEStateFault) in
             ChildCollision(inbound: try reader.spi(), lowestNonce: try reader.nonce())
         }
@@ -152,6 +162,7 @@ extension StateReader {
         case 4: return .deleteChildren(try spis())
         case 5: return .deleteIKE
         case 6: return .liveness
+        case 7: return .replayCounters(try next())
         default: throw .malformed(.exchange, at: place)
         }
     }
@@ -168,11 +179,13 @@ extension StateReader {
         case 3: return .rekeyIKE
         case 4: return .deleteIKE
         case 5: return .liveness
+        case 6: return .renewChild(try spi())
+        case 7: return .replayCounters(try next())
         default: throw .malformed(.exchange, at: place)
         }
     }
 
-    private mutating func datagrams() throws(IKEStateFault) -> [[UInt8]] {
+    mutating func datagrams() throws(IKEStateFault) -> [[UInt8]] {
         try list { reader throws(IKEStateFault) in try reader.counted() }
     }
 
