@@ -77,7 +77,7 @@ final class IKEStation {
             case .linger(let spi):
                 for peer in senders.indices { senders[peer].removeAll { $0 == spi } }
             case .remove(let spi): remove(spi)
-            case .redirect, .established, .closed: break
+            case .redirect, .advanceSequence, .established, .closed: break
             case .report(let report): reports.append(report)
             }
         }

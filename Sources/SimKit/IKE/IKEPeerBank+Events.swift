@@ -18,6 +18,7 @@ extension IKEPeerBank {
             case .linger(let spi): peer.senders.removeAll { $0 == spi }
             case .remove(let spi): remove(spi, peer)
             case .redirect(let spi, let path): redirect(spi, path, peer)
+            case .advanceSequence(let spi, let delta): advance(spi, by: delta, peer)
             case .established: peer.isUp = peer.wantsTunnel
             case .closed: break
             case .report(let report): take(report, peer)
@@ -95,6 +96,15 @@ extension IKEPeerBank {
         slab.redirect(
             pair.sends, source: path.local, destination: path.remote,
             udp: ports ? UDPPorts(source: path.localPort, destination: path.remotePort) : nil)
+    }
+
+    /// The gateway may have seen higher numbers than this peer knows of (RFC 6311 §5).
+    private func advance(_ spi: SPI, by delta: UInt64, _ peer: IKEPeer) {
+        guard let pair = peer.pair(inbound: spi) else { return }
+        let sequence = slab.status(of: pair.sends).sequence
+        slab.resumeSending(
+            after: sequence + min(delta, 1 << 32), limit: slab.limit(of: pair.sends),
+            of: pair.sends)
     }
 
     // MARK: Arriving
