@@ -7,6 +7,7 @@ import Wire
 extension IKEPeerBank {
     /// Carries events out, in order.
     func perform(_ outcome: IKEOutcome, _ peer: IKEPeer, _ now: UInt64) {
+        var established: [UInt64] = []
         for event in outcome.events {
             switch event {
             case .send(let messages, let path):
@@ -19,9 +20,17 @@ extension IKEPeerBank {
             case .remove(let spi): remove(spi, peer)
             case .redirect(let spi, let path): redirect(spi, path, peer)
             case .advanceSequence(let spi, let delta): advance(spi, by: delta, peer)
-            case .established: peer.isUp = peer.wantsTunnel
+            case .established(let spi): established.append(spi)
             case .closed: break
             case .report(let report): take(report, peer)
+            }
+        }
+        for spi in established {
+            if peer.isLeaving {
+                // It took over from one that was being deleted.
+                delete(spi, peer, now)
+            } else {
+                peer.isUp = peer.wantsTunnel
             }
         }
         resume(peer, now)
