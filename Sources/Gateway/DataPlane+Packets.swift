@@ -164,8 +164,8 @@ extension DataPlane {
         if let spi, followsPeers { worn.append(spi) }
     }
 
-    /// Where a peer is whose packets come in UDP: the newest one tells (RFC 7296 §2.23). `outer`: its
-    /// offset before it was opened in place, which leaves the outer headers as they were.
+    /// Where a peer is whose packets come in UDP: the newest one tells (RFC 7296 §2.23). `outer`:
+    /// its offset before it was opened in place, which leaves the outer headers as they were.
     private mutating func follow(_ packet: PacketDescriptor, outer: Int) {
         guard packet.drop == nil, let location = packet.location, location.isUDPEncapsulated,
             // In transport mode the outer header is the packet's own.

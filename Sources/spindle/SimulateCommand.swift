@@ -301,8 +301,6 @@ struct SimulateCommand: ParsableCommand {
         if ike {
             options.ike = SimulatedIKE()
             options.ike?.restless = restless ?? 0
-            if getenv("H4A") != nil { options.ike?.peersRekeyIKE = false }
-            if getenv("H4B") != nil { options.ike?.peersAreSwitchedOff = false }
         }
         #if RULE_BREAKS
             options.rules.broken = broken

@@ -173,7 +173,7 @@ import Wire
 @Suite struct IKELedgerTests {
     /// A message as the ledger looks at it: header, Encrypted payload, IV.
     private func message(
-        iv: UInt8, id: UInt8 = 0, response: Bool = false, byInitiator: Bool = true,
+        iv: UInt8, id: UInt8 = 7, response: Bool = false, byInitiator: Bool = true,
         content: [UInt8] = [9]
     ) -> [UInt8] {
         let flags: UInt8 = (byInitiator ? 0x08 : 0) | (response ? 0x20 : 0)
@@ -205,6 +205,10 @@ import Wire
         let answer = message(iv: 5, id: 4, response: true, byInitiator: false, content: [])
         let other = message(iv: 6, id: 4, response: true, byInitiator: false, content: [])
         #expect(note(&ledger, answer) == .new && note(&ledger, other) == .new)
+        // Synchronization of message IDs has the number 0 again and again.
+        #expect(note(&ledger, message(iv: 10, id: 0)) == .new)
+        #expect(note(&ledger, message(iv: 11, id: 0)) == .new)
+        #expect(note(&ledger, message(iv: 11, id: 0, content: [8])) == .nonceTwice)
         var forged = answer
         forged[50] ^= 1
         #expect(note(&ledger, forged) == .nonceTwice)

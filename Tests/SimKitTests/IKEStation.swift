@@ -74,9 +74,10 @@ final class IKEStation {
             case .keepalive(let path): outgoing.append(IKEPacket.keepalive(path))
             case .install(let child): try install(child)
             case .sendThrough(let spi): beginSending(spi)
+            case .linger(let spi):
+                for peer in senders.indices { senders[peer].removeAll { $0 == spi } }
             case .remove(let spi): remove(spi)
-            case .redirect, .established, .closed: break
-            case .linger, .advanceSequence: break
+            case .redirect, .advanceSequence, .established, .closed: break
             case .report(let report): reports.append(report)
             }
         }

@@ -76,7 +76,7 @@ import Testing
         #expect(simulation.figures.outages.maximum > at(500))
     }
 
-    /// While messages are lost, doubled and late, peers take their tunnels down, and some come back.
+    /// While messages are lost, doubled and late, peers take tunnels down, and some come back.
     @Test func peersComeAndGoInDisorder() throws {
         let simulation = try run(
             Fault(.loss, at: at(200), duration: at(2000), amount: 150_000),
@@ -98,7 +98,7 @@ import Testing
             $0.ike?.restless = 1
         }
         let ike = try #require(simulation.figures.ike)
-        #expect(ike.adoptions > 50 && ike.setUps == 9 && ike.losses == 0, "\(ike)")
+        #expect(ike.adoptions > 25 && ike.setUps == 9 && ike.losses == 0, "\(ike)")
     }
 
     @Test func aRunFollowsFromItsSeed() throws {
@@ -117,22 +117,22 @@ import Testing
         #expect(try first != hash(4))
     }
 
-    /// An answer that leaves before its state is in the store is given in another way by the next
-    /// owner, or forgotten by it.
+    /// An answer that leaves before its state is in the store is forgotten by the next owner, and
+    /// its peer with it. The store is away for a while, and a node dies before it has told it what
+    /// it told its peers.
     @Test func aBrokenRuleIsSeen() throws {
+        let faults = [
+            Fault(.storeOutage, at: at(900), duration: at(1000)),
+            Fault(.crash, at: at(1700), duration: at(800), node: 3),
+            Fault(.restart, at: at(2500), node: 3),
+        ]
+        let whole = try Simulation(options(faults))
+        whole.run()
+        #expect(whole.violations.isEmpty, "\(whole.violations)")
         #if RULE_BREAKS
-            let isSeen = try (1...6 as ClosedRange<UInt64>).contains { seed in
-                let simulation = try Simulation(
-                    options([Fault(.crash, at: at(700 + seed * 100), duration: at(9000), node: 1)])
-                    {
-                        $0.seed = seed
-                        $0.tunnels = 30
-                        $0.rules.broken = .ikeStored
-                    })
-                simulation.run()
-                return !simulation.violations.isEmpty
-            }
-            #expect(isSeen)
+            let broken = try Simulation(options(faults) { $0.rules.broken = .ikeStored })
+            broken.run()
+            #expect(!broken.violations.isEmpty)
         #endif
     }
 }

@@ -72,7 +72,8 @@ extension Gateway {
     }
 
     /// Begins an IKE SA, with one pair of the policy `child`, if it is not nil. Returns the SPI
-    /// that names it here; nil: there is no such connection or policy, or this node may not serve now.
+    /// that names it here; nil: there is no such connection or policy, or this node may not serve
+    /// now.
     public mutating func initiate(
         _ connection: String, child: String?, path: IKEPath, nowNanoseconds now: UInt64
     ) -> UInt64? {

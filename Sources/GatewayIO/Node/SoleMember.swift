@@ -210,10 +210,11 @@ final class SoleMember {
         replacing old: SPI?, _ now: UInt64
     ) -> String? {
         let spi = inbound.parameters.spi
+        let known = outputs.count
         gateway.establish(
             inbound: inbound, outbound: outbound, replacing: old, nowNanoseconds: now)
-        carry(now)
-        for output in outputs {
+        settle(now)
+        for output in outputs[known...] {
             switch output {
             case .event(.established(spi)): return nil
             case .event(.refused(spi, let reason)): return reason

@@ -38,9 +38,15 @@ struct IKELedger {
 
     private struct Place: Hashable {
         let key: Key
+        let exchange: UInt8
         let isResponse: Bool
         let messageID: UInt32
         let fragment: UInt16
+
+        /// Message IDs are synchronized by exchanges that all have the number 0 (RFC 6311 §5.1).
+        var mayBeSynchronization: Bool {
+            messageID == 0 && exchange == ExchangeType.informational.rawValue
+        }
     }
 
     /// Asked for single members only.
@@ -71,7 +77,8 @@ struct IKELedger {
         let known = nonces.updateValue(octets, forKey: nonce)
         if let known, known != octets { return .nonceTwice }
         let place = Place(
-            key: key, isResponse: header.flags.contains(.response), messageID: header.messageID,
+            key: key, exchange: header.exchange, isResponse: header.flags.contains(.response),
+            messageID: header.messageID,
             fragment: isFragment ? load16(base, IKEHeader.byteCount + 4) : 0)
         if !place.isResponse, octets.count == Self.emptyBytes { empty.insert(place) }
         guard let before = first[place] else {
@@ -79,6 +86,7 @@ struct IKELedger {
             return known == nil ? .new : .again
         }
         if before == octets { return .again }
+        if place.mayBeSynchronization { return .new }
         guard place.isResponse else { return .otherRequest }
         // A check is answered without a write: the next owner answers it anew
         // (docs/decisions/0017).
@@ -90,6 +98,7 @@ struct IKELedger {
             initiatorSPI: response.key.initiatorSPI, responderSPI: response.key.responderSPI,
             byInitiator: !response.key.byInitiator)
         return Place(
-            key: key, isResponse: false, messageID: response.messageID, fragment: 0)
+            key: key, exchange: response.exchange, isResponse: false,
+            messageID: response.messageID, fragment: 0)
     }
 }

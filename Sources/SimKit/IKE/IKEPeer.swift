@@ -36,6 +36,8 @@ final class IKEPeer {
     var wantsTunnel = false
     /// It has had an IKE SA since it wanted one last, and has not given it up.
     var isUp = false
+    /// It has deleted its IKE SAs, and some are not gone yet.
+    var isLeaving = false
     /// It is switched off: it hears and says nothing.
     var isSilent = false
     /// When it begins a set-up of its own accord.
@@ -61,6 +63,7 @@ final class IKEPeer {
     func restart(now: UInt64) {
         endpoint = IKEEndpoint(environment, now: now)
         isUp = false
+        isLeaving = false
         beginsAt = .max
         asksAt = .max
         asking = []

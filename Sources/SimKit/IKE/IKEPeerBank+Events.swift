@@ -7,6 +7,7 @@ import Wire
 extension IKEPeerBank {
     /// Carries events out, in order.
     func perform(_ outcome: IKEOutcome, _ peer: IKEPeer, _ now: UInt64) {
+        var established: [UInt64] = []
         for event in outcome.events {
             switch event {
             case .send(let messages, let path):
@@ -15,13 +16,21 @@ extension IKEPeerBank {
                 outgoing.append((peer.number, IKEPacket.keepalive(path)))
             case .install(let child): install(child, peer)
             case .sendThrough(let spi): beginSending(spi, peer)
+            case .linger(let spi): peer.senders.removeAll { $0 == spi }
             case .remove(let spi): remove(spi, peer)
             case .redirect(let spi, let path): redirect(spi, path, peer)
             case .advanceSequence(let spi, let delta): advance(spi, by: delta, peer)
-            case .linger(let spi): peer.senders.removeAll { $0 == spi }
-            case .established: peer.isUp = peer.wantsTunnel
+            case .established(let spi): established.append(spi)
             case .closed: break
             case .report(let report): take(report, peer)
+            }
+        }
+        for spi in established {
+            if peer.isLeaving {
+                // It took over from one that was being deleted.
+                delete(spi, peer, now)
+            } else {
+                peer.isUp = peer.wantsTunnel
             }
         }
         resume(peer, now)
@@ -98,14 +107,13 @@ extension IKEPeerBank {
             udp: ports ? UDPPorts(source: path.localPort, destination: path.remotePort) : nil)
     }
 
-    /// The gateway will not take the numbers between (RFC 6311 §5.2).
+    /// The gateway may have seen higher numbers than this peer knows of (RFC 6311 §5).
     private func advance(_ spi: SPI, by delta: UInt64, _ peer: IKEPeer) {
         guard let pair = peer.pair(inbound: spi) else { return }
-        let sent = slab.checkpoint(of: pair.sends)
-        _ = slab.apply(
-            SequenceCheckpoint(
-                spi: sent.spi, sequence: sent.sequence + delta, packets: sent.packets,
-                bytes: sent.bytes), to: pair.sends)
+        let sequence = slab.status(of: pair.sends).sequence
+        slab.resumeSending(
+            after: sequence + min(delta, 1 << 32), limit: slab.limit(of: pair.sends),
+            of: pair.sends)
     }
 
     // MARK: Arriving

@@ -194,15 +194,18 @@ final class IKEPeerBank {
         end.wantsTunnel = comesBack
         end.isUp = false
         end.beginsAt = .max
+        end.isLeaving = true
         for summary in end.endpoint.summaries() {
-            guard
-                let outcome = end.endpoint.command(
-                    .delete, localSPI: summary.localSPI, now: now, seconds: Self.seconds(now))
-            else { continue }
             if summary.isEstablished { figures.deletes += 1 }
-            perform(outcome, end, now)
+            delete(summary.localSPI, end, now)
         }
         resume(end, now)
+    }
+
+    func delete(_ localSPI: UInt64, _ peer: IKEPeer, _ now: UInt64) {
+        let outcome = peer.endpoint.command(
+            .delete, localSPI: localSPI, now: now, seconds: Self.seconds(now))
+        if let outcome { perform(outcome, peer, now) }
     }
 
     /// The machine is switched off: its IKE SAs and keys are gone, and it tells nobody.
@@ -269,12 +272,13 @@ final class IKEPeerBank {
         perform(outcome, peer, now)
     }
 
-    /// A peer that wants a tunnel and has no IKE SA begins anew, or asks for the pair that it lacks.
+    /// A peer that wants a tunnel and has no IKE SA begins anew, or asks for the pair it lacks.
     func resume(_ peer: IKEPeer, _ now: UInt64) {
         if peer.isUp, peer.senders.isEmpty, peer.asksAt == .max {
             peer.asksAt = now + Self.patienceNanoseconds
         }
         guard peer.endpoint.count == 0 else { return }
+        peer.isLeaving = false
         if peer.isUp {
             peer.isUp = false
             figures.losses += 1

@@ -38,16 +38,16 @@ extension Simulation {
     /// A peer takes its tunnel down, for good or to set up a new one, or its machine is switched
     /// off without a word, for good or for a while.
     func interrupt(_ tunnel: Int) {
-        guard let speakers,
-            tunnels[tunnel].state == .wanted || tunnels[tunnel].state == .established
-        else { return }
+        // What is being set up is left alone: the cluster would wait for a peer that has forgotten
+        // it.
+        guard let speakers, tunnels[tunnel].state == .established else { return }
         var life = lifeRandom.fork(1 << 32 | UInt64(tunnel))
         let isSwitchedOff =
             life.chance(1, in: 3) && options.ike?.peersAreSwitchedOff == true
         // Whom the cluster would have to call again, and does not know to be dead, stays away.
         let isCallable = !isSwitchedOff || speakers.peers[tunnel].beginner == .peer
         let comesBack = life.chance(2, in: 3) && isCallable
-        if tunnels[tunnel].state == .established { checker.outages.end(tunnel: tunnel, at: now) }
+        checker.outages.end(tunnel: tunnel, at: now)
         tunnels[tunnel].wasInterrupted = true
         tunnels[tunnel].state = comesBack ? .wanted : .cleared
         tunnels[tunnel].peerMark = nil

@@ -90,6 +90,7 @@ extension Simulation {
             note { "node \(nodes[number].id): IKE SA \(String(spi, radix: 16)) is established" }
         case .ikeClosed(let spi):
             note { "node \(nodes[number].id): IKE SA \(String(spi, radix: 16)) is closed" }
+        case .lingering(let spi): note { "node \(nodes[number].id): SPI \(spi) sends no more" }
         case .cleared(let spi): note { "node \(nodes[number].id): SPI \(spi) is cleared" }
         default: break
         }
