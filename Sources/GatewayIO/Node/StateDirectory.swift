@@ -26,6 +26,10 @@ final class StateDirectory: Sendable {
         }
     }
 
+    /// A child that was forked a moment ago has the descriptor too, until it executes its program:
+    /// closing ours would not end the lock.
+    deinit { flock(descriptor.number, LOCK_UN) }
+
     /// Makes it, so that a failure of power does not take it away again.
     private static func make(_ path: String) throws(StateError) {
         guard mkdir(path, 0o700) == 0 else {
