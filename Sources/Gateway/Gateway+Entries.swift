@@ -164,10 +164,12 @@ extension Gateway {
             else { continue }
             tellForeign(at: place, now)
         }
-        for late in entries.foreign where now >= late.beganAt + Self.patienceNanoseconds {
-            refuse(late.spi, "the owner of its identifier does not answer: try again")
-        }
+        let late = entries.foreign.filter { now >= $0.beganAt + Self.patienceNanoseconds }
         entries.foreign.removeAll { now >= $0.beganAt + Self.patienceNanoseconds }
+        for request in late {
+            refuse(request.spi, "the owner of its identifier does not answer: try again")
+            noteForeign(request.spi, isStored: false, now)
+        }
     }
 
     /// Refuses tunnels that can't be brought into the store. A request may come true yet: then the

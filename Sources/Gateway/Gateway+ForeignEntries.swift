@@ -72,11 +72,21 @@ extension Gateway {
         do {
             let tunnel = try opened(foreign.sealed, key)
             guard tunnel.inbound.parameters.spi == foreign.spi else { throw RecordError.misplaced }
+            let old = rival(of: tunnel)
             let refusal = install(
-                tunnel.inbound, tunnel.outbound, foreign.identifier, origin: origin, now)
+                tunnel.inbound, tunnel.outbound, foreign.identifier, replacing: old,
+                origin: origin, now)
             if let refusal { answer(origin, refusal.code) } else { retryEntries(now) }
         } catch {
             answer(origin, .refused)
+        }
+    }
+
+    /// The tunnel that a new one replaces, if it does.
+    private borrowing func rival(of tunnel: borrowing TunnelRecord) -> SPI? {
+        switch tunnel.outbound {
+        case .some(let outbound): plane.tunnel(like: outbound.parameters)
+        case .none: nil
         }
     }
 
@@ -97,6 +107,7 @@ extension Gateway {
         // Who is no owner (any more) said so: the next try goes to the next one.
         if answer.code == .notOwner { return }
         let spi = entries.foreign.remove(at: place).spi
+        noteForeign(spi, isStored: answer.code == .stored, max(now, tickedAt))
         outputs.append(
             .event(
                 answer.code == .stored

@@ -21,20 +21,25 @@ import Wire
         var random: any RandomSource = SystemRandomSource()
         var seen: Set<SPI> = []
         for _ in 0..<200 {
-            let cookie = resources.initiatorSPI(replacing: nil, &random)
+            let cookie = resources.initiatorSPI(replacing: nil, sibling: nil, &random)
             #expect(distribution.identifier(ofInitiatorCookie: cookie).value % 3 == 0)
-            let spi = try #require(resources.inboundSPI(initiatorSPI: cookie, &random))
+            let spi = try #require(resources.inboundSPI(initiatorSPI: cookie, sibling: nil, &random))
             #expect(
                 distribution.identifier(of: spi)
                     == distribution.identifier(ofInitiatorCookie: cookie))
             #expect(seen.insert(spi).inserted && !spi.isReserved)
         }
-        #expect(resources.inboundSPI(initiatorSPI: 1, &random) == nil, "there is no room")
+        #expect(resources.inboundSPI(initiatorSPI: 1, sibling: nil, &random) == nil, "there is no room")
         let gone = try #require(seen.first)
         resources.noteReceived(gone, at: 7)
         #expect(resources.lastReceived(gone) == 7)
         resources.release(gone)
         #expect(resources.lastReceived(gone) == nil)
-        #expect(resources.inboundSPI(initiatorSPI: 1, &random) != nil)
+        let sibling = SPI(0x1234_5678)
+        let next = try #require(
+            resources.inboundSPI(initiatorSPI: 1, sibling: sibling, &random))
+        #expect(distribution.identifier(of: next) == distribution.identifier(of: sibling))
+        resources.release(next)
+        #expect(resources.inboundSPI(initiatorSPI: 1, sibling: nil, &random) != nil)
     }
 }

@@ -74,6 +74,7 @@ final class IKEStation {
             case .keepalive(let path): outgoing.append(IKEPacket.keepalive(path))
             case .install(let child): try install(child)
             case .sendThrough(let spi): beginSending(spi)
+            case .firstContact: break
             case .linger(let spi):
                 for peer in senders.indices { senders[peer].removeAll { $0 == spi } }
             case .remove(let spi): remove(spi)

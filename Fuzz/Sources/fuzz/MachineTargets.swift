@@ -146,7 +146,7 @@ private struct Machine {
             case .sendThrough(let spi): precondition(children[end].contains(spi))
             case .established(let spi): spis[end].insert(spi)
             case .closed(let spi): spis[end].remove(spi)
-            case .keepalive, .redirect, .advanceSequence, .report, .linger: break
+            case .keepalive, .redirect, .advanceSequence, .report, .linger, .firstContact: break
             }
         }
         precondition(ends[end].count < 64 && children[end].count <= 20)

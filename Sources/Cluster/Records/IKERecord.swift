@@ -56,6 +56,11 @@ public struct IKERecord: ~Copyable {
     public let identifier: DistributionIdentifier
     /// The SPI that the cluster chose.
     public let localSPI: UInt64
+    /// To be added to the generation of the identifier's owner: an IKE SA may have come from
+    /// another identifier, with higher generations, and no two owners may have one in common.
+    public let generationOffset: Int32
+    /// Equal for all IKE SAs of one connection with one peer, and hardly for others.
+    public let peer: UInt64
     /// Where the peer is.
     public let flow: Flow
     /// In the order in which they were made.
@@ -67,17 +72,20 @@ public struct IKERecord: ~Copyable {
 
     /// SPI, flag, order.
     private static let pairBytes = 4 + 1 + 8
-    /// Version, identifier, SPI, family, ports, two lists' lengths.
-    private static let fixedBytes = 1 + 2 + 8 + 1 + 4 + 2 + 2
+    /// Version, identifier, SPI, offset, peer, family, ports, two lists' lengths.
+    private static let fixedBytes = 1 + 2 + 8 + 4 + 8 + 1 + 4 + 2 + 2
 
     /// A record; see the properties. Precondition: no list is longer than ``listMaximum``.
     public init(
-        identifier: DistributionIdentifier, localSPI: UInt64, flow: Flow, pairs: [Pair],
-        addresses: [IPAddress], state: consuming SecretBytes
+        identifier: DistributionIdentifier, localSPI: UInt64, generationOffset: Int32,
+        peer: UInt64, flow: Flow, pairs: [Pair], addresses: [IPAddress],
+        state: consuming SecretBytes
     ) {
         precondition(max(pairs.count, addresses.count) <= Self.listMaximum)
         self.identifier = identifier
         self.localSPI = localSPI
+        self.generationOffset = generationOffset
+        self.peer = peer
         self.flow = flow
         self.pairs = pairs
         self.addresses = addresses
@@ -96,6 +104,8 @@ public struct IKERecord: ~Copyable {
             writer.recordVersion()
             writer.identifier(identifier)
             writer.uint64(localSPI)
+            writer.uint32(UInt32(bitPattern: generationOffset))
+            writer.uint64(peer)
             writer.family(flow.local.family)
             writer.address(flow.local)
             writer.address(flow.remote)
@@ -128,6 +138,8 @@ public struct IKERecord: ~Copyable {
     private init(fields reader: inout OctetReader) throws(EncodingFault) {
         let identifier = try reader.identifier()
         let localSPI = try reader.uint64()
+        let generationOffset = Int32(bitPattern: try reader.uint32())
+        let peer = try reader.uint64()
         let family = try reader.family()
         let local = try reader.address(family)
         let remote = try reader.address(family)
@@ -144,8 +156,8 @@ public struct IKERecord: ~Copyable {
         }
         let state = SecretBytes(copying: try reader.octets(reader.remaining))
         self.init(
-            identifier: identifier, localSPI: localSPI, flow: flow, pairs: pairs,
-            addresses: addresses, state: state)
+            identifier: identifier, localSPI: localSPI, generationOffset: generationOffset,
+            peer: peer, flow: flow, pairs: pairs, addresses: addresses, state: state)
     }
 }
 

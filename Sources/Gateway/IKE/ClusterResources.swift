@@ -13,6 +13,10 @@ final class ClusterResources: IKEResources {
     /// Pairs that this node has room for.
     private let capacity: Int
     private var inUse: Set<SPI> = []
+    /// Those that were offered to peers, and have no sessions yet.
+    private var offers: Set<SPI> = []
+    /// Pairs that the card has room for now.
+    var room = Int.max
     private var received: [SPI: UInt64] = [:]
     private var pools = LocalResources(capacity: 0)
     /// Addresses that peers of any node have, and how many of their IKE SAs name each.
@@ -36,8 +40,12 @@ final class ClusterResources: IKEResources {
 
     // MARK: IKE SAs
 
-    func initiatorSPI(replacing predecessor: UInt64?, _ random: inout any RandomSource) -> UInt64 {
-        let wanted = predecessor.map { distribution.identifier(ofInitiatorCookie: $0) }
+    func initiatorSPI(
+        replacing predecessor: UInt64?, sibling: SPI?, _ random: inout any RandomSource
+    ) -> UInt64 {
+        let wanted =
+            sibling.map { distribution.identifier(of: $0) }
+            ?? predecessor.map { distribution.identifier(ofInitiatorCookie: $0) }
         // A node that owns one identifier of 4096 needs some ten thousand draws at most in
         // practice; one that owns nothing gets what it may not use.
         for _ in 0..<100_000 {
@@ -65,22 +73,35 @@ final class ClusterResources: IKEResources {
 
     // MARK: Pairs
 
-    func inboundSPI(initiatorSPI: UInt64, _ random: inout any RandomSource) -> SPI? {
-        guard inUse.count < capacity else { return nil }
-        let identifier = distribution.identifier(ofInitiatorCookie: initiatorSPI)
+    /// A peer's rekeying of the IKE SA may have taken it to another identifier than its pairs: these
+    /// stay together, so that one node chooses which of them sends.
+    func inboundSPI(
+        initiatorSPI: UInt64, sibling: SPI?, _ random: inout any RandomSource
+    ) -> SPI? {
+        guard inUse.count < capacity, offers.count < room else { return nil }
+        let identifier =
+            sibling.map { distribution.identifier(of: $0) }
+            ?? distribution.identifier(ofInitiatorCookie: initiatorSPI)
         // So many pairs of one identifier would fill the card of a node before.
         for _ in 0..<1000 {
             let low = UInt32(truncatingIfNeeded: random.uint64())
             let spi = distribution.spi(for: identifier, low: low)
-            if inUse.insert(spi).inserted { return spi }
+            if inUse.insert(spi).inserted {
+                offers.insert(spi)
+                return spi
+            }
         }
         return nil
     }
 
     func claim(_ spi: SPI) { inUse.insert(spi) }
 
+    /// The pair has its place.
+    func noteInstalled(_ spi: SPI) { offers.remove(spi) }
+
     func release(_ spi: SPI) {
         inUse.remove(spi)
+        offers.remove(spi)
         received[spi] = nil
     }
 

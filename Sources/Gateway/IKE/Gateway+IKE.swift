@@ -2,6 +2,7 @@
 
 import Cluster
 public import Crypto
+import CryptoCardSim
 import ESP
 public import IKEStub
 public import Wire
@@ -174,6 +175,9 @@ extension Gateway {
     /// Lets numbers be chosen for what this node owns.
     mutating func noteRights() {
         guard let resources = ike?.resources, let allocation = record?.allocation else { return }
+        resources.room =
+            configuration.whenFull == .refuse
+            ? (plane.card.capacity - plane.card.count) / 2 : .max
         for place in plane.roles.indices {
             let identifier = DistributionIdentifier(UInt16(place))
             let isOwn = plane.roles[place].isOwner

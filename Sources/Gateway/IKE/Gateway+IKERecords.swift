@@ -23,7 +23,8 @@ extension Gateway {
         ike?.setRecord(
             record.identifier, record.localSPI,
             StoredIKE(
-                revision: pair.modRevision, sealed: pair.value, flow: record.flow,
+                revision: pair.modRevision, sealed: pair.value, peer: record.peer,
+                flow: record.flow,
                 pairs: record.pairs, addresses: record.addresses))
         let isNew = ike?.homes[record.localSPI] == nil
         if isNew, plane.owns(record.identifier) {
@@ -57,6 +58,14 @@ extension Gateway {
     mutating func forget(_ home: DistributionIdentifier, _ localSPI: UInt64, _ revision: UInt64) {
         guard let known = ike?.record(home, localSPI), known.revision < revision else { return }
         ike?.setRecord(home, localSPI, nil)
+        // Another node was told that the peer has forgotten it.
+        guard ike?.homes[localSPI] == home else { return }
+        ike?.endpoint.forget(localSPI: localSPI)
+        ike?.leave(localSPI)
+        for number in ike?.steps.indices ?? 0..<0 {
+            ike?.steps[number].writes.removeAll { $0.localSPI == localSPI }
+        }
+        outputs.append(.event(.ikeClosed(localSPI)))
     }
 
     /// Forgets records of an identifier that the store does not have; `stored`: those that it has.
@@ -104,8 +113,10 @@ extension Gateway {
             }
             guard let record else { preconditionFailure("decoding throws or sets it") }
             let delta = numbersToSkip(home, record.pairs)
+            let generation =
+                Int(plane.generations[Int(home.value)]) + Int(record.generationOffset)
             _ = try endpoint.adopt(
-                record.state, generation: plane.generations[Int(home.value)],
+                record.state, generation: UInt16(clamping: generation),
                 mayBeBehind: delta > 0, delta: delta, now: now, seconds: secondsSince1970)
         } catch {
             outputs.append(.event(.recordRefused(key: key.text, reason: "\(error)")))

@@ -23,7 +23,11 @@ extension Gateway {
             switch event {
             case .install(let child):
                 let spi = child.inbound.parameters.spi
-                if let reason = installPair(child, now) {
+                ike?.resources.noteInstalled(spi)
+                if !plane.owns(distribution.identifier(of: spi)) {
+                    hand(child, now)
+                    step.foreign.append(spi)
+                } else if let reason = installPair(child, now) {
                     refused.append((spi, reason))
                 } else {
                     step.installs.append(spi)
@@ -35,15 +39,37 @@ extension Gateway {
             }
         }
         addWrites(outcome, to: &step, now)
+        for case .firstContact(let spi) in outcome.events { endOthers(than: spi, &step) }
         enqueue(step, now)
         for (spi, reason) in refused {
             outputs.append(.event(.refused(spi, reason)))
-            guard let endpoint = ike?.endpoint, let owner = endpoint.localSPI(ofChild: spi),
-                let outcome = endpoint.command(
-                    .deleteChild(spi), localSPI: owner, now: now, seconds: secondsSince1970)
-            else { continue }
-            take(outcome, now)
+            deletePair(spi, now)
         }
+    }
+
+    /// The peer believes in a pair for which there is no room here.
+    private mutating func deletePair(_ spi: SPI, _ now: UInt64) {
+        guard let endpoint = ike?.endpoint, let owner = endpoint.localSPI(ofChild: spi),
+            let outcome = endpoint.command(
+                .deleteChild(spi), localSPI: owner, now: now, seconds: secondsSince1970)
+        else { return }
+        take(outcome, now)
+    }
+
+    /// Hands a pair to the owner of its identifier (the patent's foreign entry).
+    private mutating func hand(_ child: NewChild, _ now: UInt64) {
+        sendForeign(
+            SecurityAssociation(copying: child.inbound),
+            SecurityAssociation(copying: child.outbound),
+            distribution.identifier(of: child.inbound.parameters.spi), now)
+    }
+
+    /// The owner of a pair's identifier has it in the store, or refuses it.
+    mutating func noteForeign(_ spi: SPI, isStored: Bool, _ now: UInt64) {
+        guard let place = ike?.steps.firstIndex(where: { $0.foreign.contains(spi) }) else { return }
+        ike?.steps[place].foreign.removeAll { $0 == spi }
+        if !isStored { deletePair(spi, now) }
+        submitSteps(now)
     }
 
     /// Keeps the books of who is in the endpoint, and whose they are.
@@ -67,11 +93,7 @@ extension Gateway {
 
     /// nil: the pair is in both tables, and its entry goes to the store with its step.
     private mutating func installPair(_ child: NewChild, _ now: UInt64) -> String? {
-        let spi = child.inbound.parameters.spi
-        let identifier = distribution.identifier(of: spi)
-        guard plane.owns(identifier) else {
-            return "its identifier moved to another node: try again"
-        }
+        let identifier = distribution.identifier(of: child.inbound.parameters.spi)
         let refusal = install(
             SecurityAssociation(copying: child.inbound),
             SecurityAssociation(copying: child.outbound), identifier, replacing: child.replaces,
@@ -110,7 +132,9 @@ extension Gateway {
             if !plane.owns(newHome) { step.departures.append(spi) }
         }
         let record = IKERecord(
-            identifier: newHome, localSPI: spi, flow: IKERecord.Flow(summary.path),
+            identifier: newHome, localSPI: spi,
+            generationOffset: generationOffset(of: spi, in: newHome), peer: peerDigest(summary),
+            flow: IKERecord.Flow(summary.path),
             pairs: storedPairs(summary),
             addresses: summary.hasOwnVirtualAddress ? [] : summary.virtualAddresses, state: state)
         let key = StoreKey.ike(newHome, spi)
@@ -121,15 +145,57 @@ extension Gateway {
             IKEWrite(
                 home: newHome, localSPI: spi,
                 value: StoredIKE(
-                    revision: 0, sealed: sealed, flow: record.flow, pairs: record.pairs,
+                    revision: 0, sealed: sealed, peer: record.peer, flow: record.flow, pairs: record.pairs,
                     addresses: record.addresses)))
+    }
+
+    /// What makes the generation of every owner to come higher than all that were in use.
+    private borrowing func generationOffset(
+        of spi: UInt64, in home: DistributionIdentifier
+    ) -> Int32 {
+        let used = Int32(ike?.endpoint.generation(of: spi) ?? 0)
+        if plane.owns(home) { return used - Int32(plane.generations[Int(home.value)]) }
+        return used + 1 - Int32(record?.allocation.generation(of: home) ?? 1)
+    }
+
+    private borrowing func peerDigest(_ summary: IKESummary) -> UInt64 {
+        let text = summary.connection + "\0" + (summary.remoteIdentity ?? "").lowercased()
+        let digest = Array(text.utf8).withUnsafeBytes { Hash.sha256.digest($0) }
+        return digest[..<8].reduce(0) { $0 << 8 | UInt64($1) }
+    }
+
+    /// The peer has forgotten its other IKE SAs: what other nodes have of them leaves the store, and
+    /// so those nodes.
+    private mutating func endOthers(than spi: UInt64, _ step: inout IKEStep) {
+        guard let ike, let summary = ike.endpoint.summary(of: spi) else { return }
+        let peer = peerDigest(summary)
+        let own = Set(summary.children.map(\.inbound))
+        for (place, records) in ike.records.enumerated() {
+            let home = DistributionIdentifier(UInt16(place))
+            let others = records.filter {
+                $0.value.peer == peer && $0.key != spi && ike.homes[$0.key] == nil
+            }
+            for (other, stored) in others.sorted(by: { $0.key < $1.key }) {
+                guard !step.writes.contains(where: { $0.localSPI == other }) else { continue }
+                step.writes.append(IKEWrite(home: home, localSPI: other, value: nil))
+                let pairs = stored.pairs.map(\.spi).filter {
+                    !own.contains($0) && !step.removals.contains($0)
+                }
+                step.removals += pairs.prefix(max(0, Self.removalsMaximum - step.removals.count))
+            }
+        }
     }
 
     private borrowing func storedPairs(_ summary: IKESummary) -> [IKERecord.Pair] {
         var pairs: [IKERecord.Pair] = []
         for child in summary.children.prefix(IKERecord.listMaximum) {
+            // What another node owns may have come here without a word about what it replaces.
             var order: UInt64?
-            if let entry = plane.table.find(child.inbound) { order = plane.table.order(of: entry) }
+            if let old = child.replaces, let entry = plane.table.find(old) {
+                order = plane.table.order(of: entry)
+            } else if let entry = plane.table.find(child.inbound) {
+                order = plane.table.order(of: entry)
+            }
             pairs.append(
                 IKERecord.Pair(
                     spi: child.inbound, sends: child.sends && child.isCurrent,
@@ -161,6 +227,7 @@ extension Gateway {
     mutating func enqueue(_ step: IKEStep, _ now: UInt64) {
         let isFree =
             step.writes.isEmpty && step.installs.isEmpty && step.removals.isEmpty
+            && step.foreign.isEmpty
             && !step.involved.contains { ike?.isBusy($0) == true }
         guard !isFree else { return carryOut(step, now) }
         var step = step
@@ -184,7 +251,7 @@ extension Gateway {
             let isDue =
                 now >= step.triedAt + Self.stepRetryNanoseconds || step.triedAt == 0
                 || step.triedUnder != agreedRevision
-            if isFirst, step.request == nil, isDue {
+            if isFirst, step.request == nil, step.foreign.isEmpty, isDue {
                 guard let transaction = transaction(of: step) else {
                     // Nothing is left to be stored.
                     finish(at: number, revision: nil, now)
@@ -208,10 +275,10 @@ extension Gateway {
         ]
         var operations: [CoordinationTransaction.Operation] = []
         for spi in step.installs {
-            guard let entry = plane.table.find(spi) else { continue }
+            // What is there came with a try whose outcome was unknown.
+            guard let entry = plane.table.find(spi), !plane.book.isStored(entry) else { continue }
             let key = StoreKey.entry(distribution.identifier(of: spi), spi)
-            conditions.append(
-                .init(key: key.text, modRevision: plane.book.storedRevision(entry)))
+            conditions.append(.init(key: key.text, modRevision: 0))
             operations.append(.put(key: key.text, value: sealedEntry(entry, key), lease: nil))
         }
         for write in step.writes {
@@ -248,7 +315,8 @@ extension Gateway {
         guard let step = ike?.steps.remove(at: place) else { return }
         if let revision {
             for write in step.writes {
-                if var value = write.value {
+                let key = StoreKey.ike(write.home, write.localSPI)
+                if var value = write.value, contents.takes(key, revision: revision) {
                     value.revision = revision
                     ike?.setRecord(write.home, write.localSPI, value)
                 } else {
@@ -302,6 +370,8 @@ extension Gateway {
                 redirect(
                     spi, local: path.local, remote: path.remote, localPort: path.localPort,
                     remotePort: path.remotePort)
+            // What of it is another node's business went with the step.
+            case .firstContact: break
             case .established(let localSPI): outputs.append(.event(.ikeEstablished(localSPI)))
             case .closed(let localSPI): outputs.append(.event(.ikeClosed(localSPI)))
             case .report(let report): outputs.append(.report(report))

@@ -10,6 +10,7 @@ import Wire
 struct StoredIKE {
     var revision: UInt64
     var sealed: [UInt8]
+    var peer: UInt64
     var flow: IKERecord.Flow
     var pairs: [IKERecord.Pair]
     var addresses: [IPAddress]
@@ -33,6 +34,8 @@ struct IKEStep {
     var writes: [IKEWrite]
     /// Pairs whose entries go into the store with it, and those whose entries leave it.
     var installs: [SPI]
+    /// Pairs of other nodes' identifiers, which their owners have not taken yet.
+    var foreign: [SPI] = []
     var removals: [SPI]
     /// IKE SAs with which another node goes on.
     var departures: [UInt64]

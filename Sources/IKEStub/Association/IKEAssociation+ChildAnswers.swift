@@ -67,7 +67,9 @@ extension IKEAssociation {
         let limit = environment.configuration.limits.childrenPerAssociation
         let spi =
             children.count < (replaces == nil ? limit : 2 * limit)
-            ? environment.resources.inboundSPI(initiatorSPI: initiatorSPI, &environment.random)
+            ? environment.resources.inboundSPI(
+                initiatorSPI: initiatorSPI, sibling: children.first?.inbound,
+                &environment.random)
             : nil
         guard let spi else {
             reportRefusal(.noRoom, payloads, environment, &outcome)

@@ -33,7 +33,7 @@ extension IKEAssociation {
     ) throws(CryptoError) -> ChildOffer? {
         let environment = step.environment
         let spi = environment.resources.inboundSPI(
-            initiatorSPI: initiatorSPI, &environment.random)
+            initiatorSPI: initiatorSPI, sibling: children.first?.inbound, &environment.random)
         guard let spi else {
             report(.noRoom, .warning, "no room for another pair of \(policy.name)", &outcome)
             return nil

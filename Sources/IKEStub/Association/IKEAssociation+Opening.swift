@@ -14,7 +14,8 @@ extension IKEAssociation {
         _ step: borrowing Step, _ outcome: inout IKEOutcome
     ) throws(CryptoError) -> IKEAssociation {
         let environment = step.environment
-        let spi = environment.resources.initiatorSPI(replacing: nil, &environment.random)
+        let spi = environment.resources.initiatorSPI(
+            replacing: nil, sibling: nil, &environment.random)
         let association = IKEAssociation(
             role: .initiator, initiatorSPI: spi, responderSPI: 0, path: path, stage: .initSent,
             generation: environment.resources.generation(initiatorSPI: spi), now: step.now)

@@ -13,7 +13,7 @@ extension IKEAssociation {
             let group = group ?? suite?.group
         else { return }
         let spi = environment.resources.initiatorSPI(
-            replacing: initiatorSPI, &environment.random)
+            replacing: initiatorSPI, sibling: children.first?.inbound, &environment.random)
         let offer = SuccessorOffer(
             localSPI: spi, nonce: environment.random.octets(nonceBytes),
             agreement: try KeyAgreement(group, random: &environment.random))

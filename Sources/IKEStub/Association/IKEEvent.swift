@@ -48,6 +48,9 @@ public enum IKEEvent {
     /// The pair with this inbound SPI sends on with numbers higher by so much: its peer may have
     /// seen those between. Without extended numbers, the last one of all is not passed.
     case advanceSequence(SPI, by: UInt64)
+    /// The peer says that it has no other IKE SA with us but this one (INITIAL_CONTACT): those that
+    /// other nodes speak for are over, too.
+    case firstContact(localSPI: UInt64)
     /// An IKE SA is established, or took over from its predecessor.
     case established(localSPI: UInt64)
     /// An IKE SA is gone.

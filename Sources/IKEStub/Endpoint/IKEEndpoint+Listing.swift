@@ -24,6 +24,8 @@ public struct ChildSummary: Sendable {
     public let isCurrent: Bool
     /// False while the pair that it replaces sends: its peer has given no sign of being ready.
     public let sends: Bool
+    /// The inbound SPI of the pair that it replaced, which may be gone.
+    public let replaces: SPI?
 }
 
 /// An IKE SA as an operator sees it.
@@ -67,6 +69,11 @@ extension IKEEndpoint {
         associations[localSPI].map(IKESummary.init)
     }
 
+    /// The generation in the IVs of an IKE SA; nil: there is none with this local SPI.
+    public func generation(of localSPI: UInt64) -> UInt16? {
+        associations[localSPI]?.generation
+    }
+
     /// The initiator's SPI of an IKE SA; nil: there is none with this local SPI.
     public func initiatorSPI(of localSPI: UInt64) -> UInt64? {
         associations[localSPI]?.initiatorSPI
@@ -103,7 +110,8 @@ extension IKESummary {
             ChildSummary(
                 inbound: child.inbound, outbound: child.outbound, policy: child.policy,
                 suite: child.suite.description, mode: child.mode, local: child.local,
-                remote: child.remote, isCurrent: child.stage == .active, sends: child.sends)
+                remote: child.remote, isCurrent: child.stage == .active, sends: child.sends,
+                replaces: child.replaces)
         }
     }
 }

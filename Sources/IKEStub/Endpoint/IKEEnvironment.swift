@@ -7,17 +7,21 @@ public import Wire
 /// Numbers and addresses of which only the node, or its cluster, knows which are free.
 public protocol IKEResources {
     /// An SPI for an IKE SA that we begin. In a cluster its distribution identifier is ours, and
-    /// that of `predecessor`, the initiator's SPI of the IKE SA that gets new keys.
+    /// when it replaces another: that of `sibling`, a pair of its, or else of `predecessor`, its
+    /// initiator's SPI.
     mutating func initiatorSPI(
-        replacing predecessor: UInt64?, _ random: inout any RandomSource
+        replacing predecessor: UInt64?, sibling: SPI?, _ random: inout any RandomSource
     ) -> UInt64
     /// An SPI for an IKE SA that a peer began.
     mutating func responderSPI(
         initiatorSPI: UInt64, _ random: inout any RandomSource
     ) -> UInt64
     /// An SPI for what we receive in a tunnel of that IKE SA; nil: there is no room for another
-    /// (NO_ADDITIONAL_SAS). In a cluster it has the identifier of the initiator's SPI.
-    mutating func inboundSPI(initiatorSPI: UInt64, _ random: inout any RandomSource) -> SPI?
+    /// (NO_ADDITIONAL_SAS). In a cluster it has the identifier of `sibling`, a pair that the IKE SA
+    /// has already, or else of the initiator's SPI.
+    mutating func inboundSPI(
+        initiatorSPI: UInt64, sibling: SPI?, _ random: inout any RandomSource
+    ) -> SPI?
     /// The SPI is in use by an IKE SA that came from another node.
     mutating func claim(_ spi: SPI)
     /// The peer of an IKE SA that came from another node has the address.

@@ -26,7 +26,7 @@ public struct LocalResources: IKEResources {
 
     /// Random, not 0.
     public mutating func initiatorSPI(
-        replacing predecessor: UInt64?, _ random: inout any RandomSource
+        replacing predecessor: UInt64?, sibling: SPI?, _ random: inout any RandomSource
     ) -> UInt64 { nonZero(&random) }
 
     /// Random, not 0.
@@ -43,7 +43,7 @@ public struct LocalResources: IKEResources {
 
     /// Random, not reserved, not in use.
     public mutating func inboundSPI(
-        initiatorSPI: UInt64, _ random: inout any RandomSource
+        initiatorSPI: UInt64, sibling: SPI?, _ random: inout any RandomSource
     ) -> SPI? {
         guard spis.count < capacity else { return nil }
         while true {

@@ -112,5 +112,6 @@ extension IKEEndpoint {
             $0 !== association && $0.connection == association.connection
         }
         for other in sorted(others) { other.close(step, &outcome) }
+        outcome.events.append(.firstContact(localSPI: association.localSPI))
     }
 }

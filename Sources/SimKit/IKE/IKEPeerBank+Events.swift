@@ -17,6 +17,7 @@ extension IKEPeerBank {
             case .install(let child): install(child, peer)
             case .sendThrough(let spi): beginSending(spi, peer)
             case .linger(let spi): peer.senders.removeAll { $0 == spi }
+            case .firstContact: break
             case .remove(let spi): remove(spi, peer)
             case .redirect(let spi, let path): redirect(spi, path, peer)
             case .advanceSequence(let spi, let delta): advance(spi, by: delta, peer)

@@ -45,7 +45,9 @@ final class PeerNumbers: IKEResources {
         self.register = register
     }
 
-    func initiatorSPI(replacing predecessor: UInt64?, _ random: inout any RandomSource) -> UInt64 {
+    func initiatorSPI(
+        replacing predecessor: UInt64?, sibling: SPI?, _ random: inout any RandomSource
+    ) -> UInt64 {
         nonZero(&random)
     }
 
@@ -60,7 +62,9 @@ final class PeerNumbers: IKEResources {
         }
     }
 
-    func inboundSPI(initiatorSPI: UInt64, _ random: inout any RandomSource) -> SPI? {
+    func inboundSPI(
+        initiatorSPI: UInt64, sibling: SPI?, _ random: inout any RandomSource
+    ) -> SPI? {
         register.draw(peer, &random)
     }
 

@@ -224,7 +224,7 @@ final class IKEPair {
             case .sendThrough(let spi): end.send(through: spi)
             case .advanceSequence(let spi, let delta): end.advances[spi, default: 0] += delta
             case .keepalive: end.keepalives += 1
-            case .linger: break
+            case .linger, .firstContact: break
             case .established, .closed: break
             }
         }
