@@ -164,12 +164,17 @@ extension Gateway {
             else { continue }
             tellForeign(at: place, now)
         }
-        let late = entries.foreign.filter { now >= $0.beganAt + Self.patienceNanoseconds }
-        entries.foreign.removeAll { now >= $0.beganAt + Self.patienceNanoseconds }
+        let late = entries.foreign.filter { isLate($0, now) }
+        entries.foreign.removeAll { request in late.contains { $0.number == request.number } }
         for request in late {
             refuse(request.spi, "the owner of its identifier does not answer: try again")
             noteForeign(request.spi, isStored: false, now)
         }
+    }
+
+    private func isLate(_ request: ForeignRequest, _ now: UInt64) -> Bool {
+        let patience = Self.patienceNanoseconds * (request.isOfStep ? 10 : 1)
+        return now >= request.beganAt + patience
     }
 
     /// Refuses tunnels that can't be brought into the store. A request may come true yet: then the

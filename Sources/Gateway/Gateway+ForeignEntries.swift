@@ -11,7 +11,7 @@ extension Gateway {
     /// stand in the store: sealed.
     mutating func sendForeign(
         _ inbound: consuming SecurityAssociation, _ outbound: consuming SecurityAssociation?,
-        _ identifier: DistributionIdentifier, _ now: UInt64
+        _ identifier: DistributionIdentifier, isOfStep: Bool = false, _ now: UInt64
     ) {
         let spi = inbound.parameters.spi
         let key = StoreKey.entry(identifier, spi)
@@ -35,7 +35,7 @@ extension Gateway {
         entries.foreign.append(
             ForeignRequest(
                 number: entries.lastForeign, spi: spi, identifier: identifier, sealed: sealed,
-                triedAt: now, beganAt: now))
+                isOfStep: isOfStep, triedAt: now, beganAt: now))
         tellForeign(at: entries.foreign.count - 1, now)
     }
 
@@ -76,7 +76,13 @@ extension Gateway {
             let refusal = install(
                 tunnel.inbound, tunnel.outbound, foreign.identifier, replacing: old,
                 origin: origin, now)
-            if let refusal { answer(origin, refusal.code) } else { retryEntries(now) }
+            if let refusal {
+                answer(origin, refusal.code)
+            } else {
+                // Its peer's first packet says that it can decrypt (RFC 7296 §2.8).
+                if old != nil { ike?.silent.insert(foreign.spi) }
+                retryEntries(now)
+            }
         } catch {
             answer(origin, .refused)
         }
@@ -106,6 +112,8 @@ extension Gateway {
         else { return }
         // Who is no owner (any more) said so: the next try goes to the next one.
         if answer.code == .notOwner { return }
+        // The store may come back, or there may be room again.
+        if answer.code == .refused, entries.foreign[place].isOfStep { return }
         let spi = entries.foreign.remove(at: place).spi
         noteForeign(spi, isStored: answer.code == .stored, max(now, tickedAt))
         outputs.append(

@@ -24,6 +24,8 @@ struct ForeignRequest {
     let spi: SPI
     let identifier: DistributionIdentifier
     let sealed: [UInt8]
+    /// A step of an IKE SA waits for it, and its peer for the step: it is not given up soon.
+    let isOfStep: Bool
     var triedAt: UInt64
     let beganAt: UInt64
 }

@@ -23,13 +23,15 @@ import Wire
         for _ in 0..<200 {
             let cookie = resources.initiatorSPI(replacing: nil, sibling: nil, &random)
             #expect(distribution.identifier(ofInitiatorCookie: cookie).value % 3 == 0)
-            let spi = try #require(resources.inboundSPI(initiatorSPI: cookie, sibling: nil, &random))
+            let spi = try #require(
+                resources.inboundSPI(initiatorSPI: cookie, sibling: nil, &random))
             #expect(
                 distribution.identifier(of: spi)
                     == distribution.identifier(ofInitiatorCookie: cookie))
             #expect(seen.insert(spi).inserted && !spi.isReserved)
         }
-        #expect(resources.inboundSPI(initiatorSPI: 1, sibling: nil, &random) == nil, "there is no room")
+        #expect(
+            resources.inboundSPI(initiatorSPI: 1, sibling: nil, &random) == nil, "there is no room")
         let gone = try #require(seen.first)
         resources.noteReceived(gone, at: 7)
         #expect(resources.lastReceived(gone) == 7)

@@ -140,10 +140,13 @@ extension Gateway {
             if ike?.silent.contains(spi) == true { ready.append(spi) }
         }
         for spi in ready {
-            guard ike?.silent.remove(spi) != nil, let endpoint = ike?.endpoint,
-                let localSPI = endpoint.localSPI(ofChild: spi)
-            else { continue }
-            take(endpoint.noteReceived(spi, localSPI: localSPI), now)
+            guard ike?.silent.remove(spi) != nil, let endpoint = ike?.endpoint else { continue }
+            if let localSPI = endpoint.localSPI(ofChild: spi) {
+                take(endpoint.noteReceived(spi, localSPI: localSPI), now)
+            } else {
+                // Another node speaks for it.
+                prefer(spi)
+            }
         }
         if !ready.isEmpty { pump(now) }
         if !plane.moved.isEmpty { followMoved(now) }

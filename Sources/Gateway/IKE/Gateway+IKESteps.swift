@@ -61,7 +61,7 @@ extension Gateway {
         sendForeign(
             SecurityAssociation(copying: child.inbound),
             SecurityAssociation(copying: child.outbound),
-            distribution.identifier(of: child.inbound.parameters.spi), now)
+            distribution.identifier(of: child.inbound.parameters.spi), isOfStep: true, now)
     }
 
     /// The owner of a pair's identifier has it in the store, or refuses it.
@@ -145,7 +145,8 @@ extension Gateway {
             IKEWrite(
                 home: newHome, localSPI: spi,
                 value: StoredIKE(
-                    revision: 0, sealed: sealed, peer: record.peer, flow: record.flow, pairs: record.pairs,
+                    revision: 0, sealed: sealed, peer: record.peer, flow: record.flow,
+                    pairs: record.pairs,
                     addresses: record.addresses)))
     }
 

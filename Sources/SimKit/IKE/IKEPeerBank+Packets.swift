@@ -84,4 +84,13 @@ extension IKEPeerBank {
             tunnel: entry.peer, association: entry.association, sequence: sequence,
             generation: UInt16(truncatingIfNeeded: iv >> 48))
     }
+
+    /// True for an ESP packet of a gateway's through a pair that its peer had and has no more.
+    func isForgotten(_ packet: UnsafeRawBufferPointer) -> Bool {
+        guard let base = packet.baseAddress,
+            case .esp(let location) = OuterPacket.classify(at: base, count: packet.count),
+            let entry = register[location.spi]
+        else { return false }
+        return peers[entry.peer].pair(inbound: location.spi) == nil
+    }
 }

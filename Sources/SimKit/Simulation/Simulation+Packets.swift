@@ -150,7 +150,8 @@ extension Simulation {
             packets, verdicts: verdicts, nowNanoseconds: node.local(now), packetTime: now)
         switch verdicts[0] {
         case .delivered:
-            claim(slot, number)
+            // What goes through a pair that its peer has forgotten reaches nobody.
+            if speakers?.isForgotten(packets[0].packet) != true { claim(slot, number) }
             sendOuter(packets[0].packet, from: number)
         case .dropped(let reason):
             claim(slot, number, reason)
