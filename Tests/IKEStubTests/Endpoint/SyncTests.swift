@@ -180,6 +180,32 @@ extension Flight {
         pair.expectAgreement()
     }
 
+    /// RFC 6311 §8.1: what the owner before has answered could pass for new.
+    @Test func replayedRequestsAreNotActedUpon() throws {
+        let pair = try connected()
+        let states = Array(pair.left.stored.values)
+        var captured: [Flight] = []
+        pair.passes = { flight in
+            if !flight.toResponder { captured.append(flight) }
+            return true
+        }
+        try pair.command(.createChild("net"), byLeft: false)
+        try pair.deliver()
+        try pair.revive(pair.left, states, mayBeBehind: true)
+        pair.passes = { _ in true }
+        for isAsked in [false, true] {
+            if isAsked { try pair.tick(at: pair.now) }
+            let installed = pair.left.count(.childCreated)
+            for flight in captured { try pair.deliver(flight) }
+            #expect(pair.left.count(.childCreated) == installed)
+            #expect(pair.left.established.first?.children.count == 1)
+        }
+        try pair.deliver()
+        #expect(pair.left.count(.synchronized) == 1)
+        for flight in captured { try pair.deliver(flight) }
+        #expect(pair.left.established.first?.children.count == 1)
+    }
+
     /// An owner takes over from the same old state as one before it, which had asked already.
     @Test func everyOwnerAsksForAnotherID() throws {
         let pair = try connected()
