@@ -180,6 +180,35 @@ extension Flight {
         pair.expectAgreement()
     }
 
+    /// What only an established IKE SA can ask is not read as the state of another one, which would
+    /// never come to ask.
+    @Test func whoHasASuccessorAsksNothing() throws {
+        let pair = try connected()
+        try pair.revive(pair.left, Array(pair.left.stored.values), mayBeBehind: true)
+        let association = try #require(pair.left.established.first)
+        for isSent in [false, true] {
+            if isSent { try pair.tick(at: pair.now) }
+            for stage in [IKEAssociation.Stage.established, .replaced] {
+                association.stage = stage
+                let state = association.encode(now: pair.now, seconds: pair.seconds)
+                let endpoint = IKEEndpoint(pair.left.world, now: pair.now)
+                var fault: IKEStateFault?
+                do throws(IKEStateFault) {
+                    _ = try endpoint.adopt(
+                        state, generation: .max, now: pair.now, seconds: pair.seconds)
+                } catch {
+                    fault = error
+                }
+                if case .malformed(.synchronization, _) = fault {
+                    #expect(stage == .replaced)
+                } else {
+                    #expect(stage == .established && fault == nil)
+                }
+            }
+            association.stage = .established
+        }
+    }
+
     /// RFC 6311 §8.1: what the owner before has answered could pass for new.
     @Test func replayedRequestsAreNotActedUpon() throws {
         let pair = try connected()
