@@ -45,6 +45,8 @@ private func configuration(isLeft: Bool) -> IKEConfiguration {
     connection.timers.rekeyChild = 100 * 1_000_000_000
     connection.timers.rekeyIKE = 300 * 1_000_000_000
     connection.timers.rekeyJitter = 0
+    // The left end says that it is behind a NAT: the right one follows it.
+    connection.forcesEncapsulation = isLeft
     let secret = SharedSecret(SecretBytes(count: 32))
     return IKEConfiguration(
         connections: [connection],
@@ -121,11 +123,29 @@ private struct Flight {
     let path: IKEPath
 }
 
+/// A state in the store.
+private final class SecretBox {
+    private let state: SecretBytes?
+
+    init(_ state: consuming SecretBytes?) { self.state = state }
+
+    func copy() -> SecretBytes? {
+        switch state {
+        case .some(let state): state.withUnsafeBytes { SecretBytes(copying: $0) }
+        case .none: nil
+        }
+    }
+}
+
 /// Two endpoints; the left one is at index 0.
 private struct Machine {
     private let worlds = [environment(isLeft: true), environment(isLeft: false)]
     private var ends: [IKEEndpoint]
     private var spis: [Set<UInt64>] = [[], []]
+    /// What the ends asked to be stored.
+    private var stored: [[UInt64: SecretBox]] = [[:], [:]]
+    /// What a successor finds of that: as it was at some time.
+    private var lagging: [[UInt64: SecretBox]] = [[:], [:]]
     private var children: [Set<SPI>] = [[], []]
     private var wire: [Flight] = []
     private var now: UInt64 = 1_000_000_000
@@ -134,6 +154,10 @@ private struct Machine {
     init() { ends = worlds.map { IKEEndpoint($0, now: 1_000_000_000) } }
 
     private mutating func take(_ outcome: IKEOutcome?, _ end: Int) {
+        for spi in outcome?.changed ?? [] {
+            stored[end][spi] = SecretBox(
+                ends[end].export(localSPI: spi, now: now, seconds: 1_790_000_000))
+        }
         for event in outcome?.events ?? [] {
             switch event {
             case .send(let datagrams, let path):
@@ -143,10 +167,13 @@ private struct Machine {
             case .install(let child):
                 precondition(children[end].insert(child.inbound.parameters.spi).inserted)
             case .remove(let spi): precondition(children[end].remove(spi) != nil)
-            case .sendThrough(let spi): precondition(children[end].contains(spi))
+            case .sendThrough(let spi), .advanceSequence(let spi, _):
+                precondition(children[end].contains(spi))
             case .established(let spi): spis[end].insert(spi)
             case .closed(let spi): spis[end].remove(spi)
-            case .keepalive, .redirect, .advanceSequence, .report, .linger, .firstContact: break
+            case .redirect(let spi, let path):
+                precondition(children[end].contains(spi) && path.hasMarker)
+            case .keepalive, .report, .linger, .firstContact: break
             }
         }
         precondition(ends[end].count < 64 && children[end].count <= 20)
@@ -206,6 +233,49 @@ private struct Machine {
                 state, generation: generation, now: now, seconds: 1_790_000_000)
             precondition(adopted == spi)
         }
+        stored[end] = stored[end].filter { spis[end].contains($0.key) }
+    }
+
+    /// The owner dies: another goes on with what is stored, which may be behind, and knows no other
+    /// pairs.
+    private mutating func takeOver(_ end: Int) {
+        generation += 1
+        worlds[end].generation = generation
+        worlds[end].resources = LocalResources(capacity: 20)
+        ends[end] = IKEEndpoint(worlds[end], now: now)
+        children[end] = []
+        spis[end] = []
+        // What was written after that is not known any more.
+        stored[end] = lagging[end]
+        for (spi, box) in lagging[end].sorted(by: { $0.key < $1.key }) {
+            guard let state = box.copy() else { continue }
+            let adopted = try? ends[end].adopt(
+                state, generation: generation, mayBeBehind: true, delta: 1 << 28, now: now,
+                seconds: 1_790_000_000)
+            precondition(adopted == spi)
+            guard let summary = ends[end].summary(of: spi) else { continue }
+            if summary.isEstablished { spis[end].insert(spi) }
+            children[end].formUnion(summary.children.map(\.inbound))
+        }
+    }
+
+    /// The data plane tells of packets: from where they came, and that they are many.
+    private mutating func packet(_ end: Int, _ kind: Int) {
+        guard let spi = children[end].min(), let owner = ends[end].localSPI(ofChild: spi) else {
+            return
+        }
+        switch kind {
+        case 0: take(ends[end].noteReceived(spi, localSPI: owner), end)
+        case 1:
+            take(
+                ends[end].noteSoftLifetime(
+                    spi, localSPI: owner, now: now, seconds: 1_790_000_000), end)
+        default:
+            let source = end == 0 ? path.remote : path.local
+            take(
+                ends[end].noteReceived(
+                    spi, localSPI: owner, from: source, port: UInt16(4000 + kind), now: now), end)
+        }
     }
 
     mutating func run(_ choices: inout Choices) {
@@ -227,14 +297,21 @@ private struct Machine {
                 deliver(flight)
             case 6: advance(end)
             default:
-                if choice >> 4 == 15 { move(end) } else { command(end, (choice >> 4) % 6) }
+                switch choice >> 4 {
+                case 0..<6: command(end, choice >> 4)
+                case 6..<10: packet(end, choice >> 4 - 6)
+                case 10: lagging[end] = stored[end]
+                case 11, 12: takeOver(end)
+                default: move(end)
+                }
             }
         }
     }
 }
 
 /// Each octet is an event: a datagram arrives, in order or not, is lost, doubled or damaged; time
-/// passes; an end is given a command, or a new owner.
+/// passes; an end is given a command, or a new owner with what is known or what is stored; a packet
+/// comes.
 func ikeMachine(_ bytes: UnsafeRawBufferPointer) {
     var choices = Choices(bytes)
     var machine = Machine()

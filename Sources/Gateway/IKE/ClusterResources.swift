@@ -73,8 +73,8 @@ final class ClusterResources: IKEResources {
 
     // MARK: Pairs
 
-    /// A peer's rekeying of the IKE SA may have taken it to another identifier than its pairs: these
-    /// stay together, so that one node chooses which of them sends.
+    /// A peer's rekeying of the IKE SA may have taken it to another identifier than its pairs:
+    /// these stay together, so that one node chooses which of them sends.
     func inboundSPI(
         initiatorSPI: UInt64, sibling: SPI?, _ random: inout any RandomSource
     ) -> SPI? {

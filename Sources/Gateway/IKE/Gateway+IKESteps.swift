@@ -165,8 +165,8 @@ extension Gateway {
         return digest[..<8].reduce(0) { $0 << 8 | UInt64($1) }
     }
 
-    /// The peer has forgotten its other IKE SAs: what other nodes have of them leaves the store, and
-    /// so those nodes.
+    /// The peer has forgotten its other IKE SAs: what other nodes have of them leaves the store,
+    /// and so those nodes.
     private mutating func endOthers(than spi: UInt64, _ step: inout IKEStep) {
         guard let ike, let summary = ike.endpoint.summary(of: spi) else { return }
         let peer = peerDigest(summary)

@@ -78,6 +78,10 @@ struct CounterSync {
     /// Until there is an answer, other requests wait.
     var isWaiting: Bool { if case .sent(let request) = stage { !request.isGivenUp } else { false } }
 
+    /// It is not known yet which requests of the peer are new: until it is, none is acted upon (RFC
+    /// 6311 §8.1). A state that is behind would take an old one for new.
+    var isUncertain: Bool { if case .wanted = stage { true } else { isWaiting } }
+
     /// The highest Message ID that the peer may have been told.
     var sendID: UInt32 {
         switch stage {

@@ -49,8 +49,9 @@ extension IKEAssociation {
                 ? try acceptSync(content, path, step, &outcome)
                 : try answerSync(content, payloads, path, step, &outcome)
         }
-        guard isInWindow else { return .outOfWindow }
-        guard isResponse || responses.isNew(header.messageID) else {
+        let isNew = isResponse || responses.isNew(header.messageID)
+        guard isInWindow, isResponse || !isNew || !waitsForWindows else { return .outOfWindow }
+        guard isNew else {
             // Replayed, perhaps: it proves nothing about where the peer is and whether it lives.
             // The same answer goes to where it came from (RFC 7296 §2.1, §2.11).
             times.sent = step.now
@@ -73,6 +74,8 @@ extension IKEAssociation {
         }
         return try receiveResponse(type, opened, step, &outcome)
     }
+
+    private var waitsForWindows: Bool { traits.contains(.messageIDSync) && sync.isUncertain }
 
     private func isInWindow(_ id: UInt32, isResponse: Bool) -> Bool {
         if isResponse { return requests.outstanding?.messageID == id }

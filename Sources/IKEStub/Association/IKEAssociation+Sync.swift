@@ -39,7 +39,8 @@ extension IKEAssociation {
 
     /// When ``advanceSync(_:_:)`` has something to do.
     var syncDeadline: UInt64 {
-        switch sync.stage {
+        guard stage == .established else { return .max }
+        return switch sync.stage {
         case .none: .max
         case .wanted: isSafeToAskAgain ? times.heard : .max
         case .sent(let request): request.isGivenUp ? .max : request.repeatAt

@@ -87,7 +87,7 @@ import Wire
             try pair.deliver()
             try pair.advance(seconds: 40)
         }
-        #expect(pair.right.established.count == 1 && pair.left.count(.rekeyed) >= 6)
+        #expect(pair.right.established.count == 1 && pair.left.count(.rekeyed) >= 3)
         pair.revival = .never
         try pair.connect()
         #expect(pair.right.established.count == 1)

@@ -180,6 +180,61 @@ extension Flight {
         pair.expectAgreement()
     }
 
+    /// What only an established IKE SA can ask is not read as the state of another one, which would
+    /// never come to ask.
+    @Test func whoHasASuccessorAsksNothing() throws {
+        let pair = try connected()
+        try pair.revive(pair.left, Array(pair.left.stored.values), mayBeBehind: true)
+        let association = try #require(pair.left.established.first)
+        for isSent in [false, true] {
+            if isSent { try pair.tick(at: pair.now) }
+            for stage in [IKEAssociation.Stage.established, .replaced] {
+                association.stage = stage
+                let state = association.encode(now: pair.now, seconds: pair.seconds)
+                let endpoint = IKEEndpoint(pair.left.world, now: pair.now)
+                var fault: IKEStateFault?
+                do throws(IKEStateFault) {
+                    _ = try endpoint.adopt(
+                        state, generation: .max, now: pair.now, seconds: pair.seconds)
+                } catch {
+                    fault = error
+                }
+                if case .malformed(.synchronization, _) = fault {
+                    #expect(stage == .replaced)
+                } else {
+                    #expect(stage == .established && fault == nil)
+                }
+            }
+            association.stage = .established
+        }
+    }
+
+    /// RFC 6311 §8.1: what the owner before has answered could pass for new.
+    @Test func replayedRequestsAreNotActedUpon() throws {
+        let pair = try connected()
+        let states = Array(pair.left.stored.values)
+        var captured: [Flight] = []
+        pair.passes = { flight in
+            if !flight.toResponder { captured.append(flight) }
+            return true
+        }
+        try pair.command(.createChild("net"), byLeft: false)
+        try pair.deliver()
+        try pair.revive(pair.left, states, mayBeBehind: true)
+        pair.passes = { _ in true }
+        for isAsked in [false, true] {
+            if isAsked { try pair.tick(at: pair.now) }
+            let installed = pair.left.count(.childCreated)
+            for flight in captured { try pair.deliver(flight) }
+            #expect(pair.left.count(.childCreated) == installed)
+            #expect(pair.left.established.first?.children.count == 1)
+        }
+        try pair.deliver()
+        #expect(pair.left.count(.synchronized) == 1)
+        for flight in captured { try pair.deliver(flight) }
+        #expect(pair.left.established.first?.children.count == 1)
+    }
+
     /// An owner takes over from the same old state as one before it, which had asked already.
     @Test func everyOwnerAsksForAnotherID() throws {
         let pair = try connected()

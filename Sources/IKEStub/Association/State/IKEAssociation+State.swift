@@ -233,10 +233,11 @@ extension IKEAssociation {
         responses = try reader.responses()
         place = reader.offset
         sync = try reader.sync()
-        let isUsed = if case .none = sync.stage { sync.granted != nil } else { true }
         let isKnown = !traits.isDisjoint(with: [.messageIDSync, .replayCounterSync])
+        let isQuiet = if case .none = sync.stage { true } else { false }
+        let mayBeGranted = isKnown && (stage == .established || stage == .replaced)
         try reader.require(
-            !isUsed || isKnown && (stage == .established || stage == .replaced),
+            (isQuiet || isKnown && stage == .established) && (sync.granted == nil || mayBeGranted),
             .synchronization, at: place)
         place = reader.offset
         handshake = try reader.optional { reader throws(IKEStateFault) in try reader.handshake() }
