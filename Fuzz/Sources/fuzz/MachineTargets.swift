@@ -222,8 +222,7 @@ private struct Machine {
     private mutating func move(_ end: Int) {
         let old = ends[end]
         generation += 1
-        worlds[end].generation = generation
-        worlds[end].resources = LocalResources(capacity: 20)
+        worlds[end].resources = LocalResources(capacity: 20, generation: generation)
         ends[end] = IKEEndpoint(worlds[end], now: now)
         for spi in spis[end].sorted() {
             guard let state = old.export(localSPI: spi, now: now, seconds: 1_790_000_000) else {
@@ -240,8 +239,7 @@ private struct Machine {
     /// pairs.
     private mutating func takeOver(_ end: Int) {
         generation += 1
-        worlds[end].generation = generation
-        worlds[end].resources = LocalResources(capacity: 20)
+        worlds[end].resources = LocalResources(capacity: 20, generation: generation)
         ends[end] = IKEEndpoint(worlds[end], now: now)
         children[end] = []
         spis[end] = []
