@@ -99,11 +99,13 @@ final class IKEBench {
         let child = ChildPolicy(
             name: "net", proposals: [try ProposalPolicy("aes256gcm16", for: .child)],
             local: .dynamic, remote: .dynamic)
-        let connection = Connection(
+        var connection = Connection(
             name: "peer", proposals: [policy],
             localIdentity: .fqdn(isLeft ? "left.bench" : "right.bench"), remoteIdentity: .any,
             localAuthentication: .presharedKey, remoteAuthentication: .presharedKey,
             children: [child])
+        // All set-ups are of one identity.
+        connection.associationsPerIdentity = .max
         var secret = SecretBytes(count: 32)
         secret.withUnsafeMutableBytes { bytes in
             for index in bytes.indices { bytes[index] = UInt8(index) }
