@@ -22,20 +22,6 @@ extension DataPlane {
         return try table.insert(inbound, identifier: identifier)
     }
 
-    /// The tunnel that a new one with the same selectors and the same peer replaces; nil: none.
-    borrowing func tunnel(like outbound: AssociationParameters) -> SPI? {
-        for entry in table.entries() {
-            guard let other = table.outbound(of: entry) else { continue }
-            let parameters = table.associations.parameters(of: other)
-            if parameters.destination == outbound.destination,
-                parameters.selectors == outbound.selectors
-            {
-                return table.status(of: entry).spi
-            }
-        }
-        return nil
-    }
-
     /// The outbound association of a tunnel, with its keys; nil when it only receives.
     borrowing func outboundAssociation(of entry: AssociationHandle) -> SecurityAssociation? {
         guard let outbound = table.outbound(of: entry) else { return nil }

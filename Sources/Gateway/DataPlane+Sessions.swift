@@ -220,6 +220,15 @@ extension DataPlane {
         return opened
     }
 
+    /// Moves a tunnel that waits for room to the place of the one that it succeeds.
+    mutating func giveWay(
+        _ former: AssociationHandle, to entry: AssociationHandle, _ now: UInt64
+    ) {
+        guard isToMove(entry), !isOnHost(entry), isOnCard(former) else { return }
+        close(former)
+        _ = moveToCard(entry, now)
+    }
+
     private borrowing func isToMove(_ entry: AssociationHandle) -> Bool {
         let identifier = table.status(of: entry).distributionIdentifier
         return belongsOnCard(DistributionIdentifier(identifier)) && !isOnCard(entry)

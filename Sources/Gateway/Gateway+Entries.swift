@@ -35,7 +35,7 @@ extension Gateway {
                 inbound, outbound, identifier, replacing: old, origin: nil, now)
             if let refusal { refuse(spi, refusal.text) }
         } else {
-            sendForeign(inbound, outbound, identifier, now)
+            sendForeign(inbound, outbound, identifier, replacing: old, now)
         }
         retryEntries(now)
         pump(now)
@@ -50,7 +50,8 @@ extension Gateway {
     mutating func install(
         _ inbound: consuming SecurityAssociation, _ outbound: consuming SecurityAssociation?,
         _ identifier: DistributionIdentifier, replacing old: SPI? = nil,
-        origin: (node: NodeID, request: UInt64)?, isOfStep: Bool = false, _ now: UInt64
+        origin: (node: NodeID, request: UInt64)?, sends: Bool = false, isOfStep: Bool = false,
+        isNegotiated: Bool = false, _ now: UInt64
     ) -> (text: String, code: ForeignEntryAnswer.Code)? {
         let spi = inbound.parameters.spi
         if plane.generations[Int(identifier.value)] > Allocation.lastGeneration {
@@ -89,10 +90,11 @@ extension Gateway {
         if let refusal = plane.open(entry, now) {
             let reason = explain(refusal)
             switch configuration.whenFull {
-            case .refuse:
+            // Its peer has the successor of a tunnel already, and room is where that was.
+            case .refuse where !(isOfStep && old != nil):
                 plane.table.remove(entry)
                 return (reason, .refused)
-            case .wait, .serveFromHost:
+            case .refuse, .wait, .serveFromHost:
                 plane.waiting.append(entry)
                 outputs.append(.event(.refused(spi, reason)))
             }
@@ -100,8 +102,9 @@ extension Gateway {
         if !configuration.rules.hold(.entryStored) { settle(entry, spi, origin: origin) }
         entries.adding.append(
             PendingEntry(
-                spi: spi, identifier: identifier, origin: origin, isOfStep: isOfStep, triedAt: 0,
-                beganAt: now))
+                spi: spi, identifier: identifier, origin: origin, sends: sends,
+                replaced: old, isOfStep: isOfStep, isNegotiated: isNegotiated || isOfStep,
+                triedAt: 0, beganAt: now))
         return nil
     }
 
@@ -204,7 +207,7 @@ extension Gateway {
         guard let entry = plane.table.find(pending.spi) else { return }
         entries.adding[place].triedAt = now
         let key = StoreKey.entry(pending.identifier, pending.spi)
-        let value = sealedEntry(entry, key)
+        let value = sealedEntry(entry, key, isNegotiated: pending.isNegotiated)
         entries.adding[place].request = client.submit(
             .transaction(
                 CoordinationTransaction(
@@ -217,14 +220,16 @@ extension Gateway {
     }
 
     /// A tunnel of this node as it is stored under its key.
-    mutating func sealedEntry(_ entry: AssociationHandle, _ key: StoreKey) -> [UInt8] {
+    mutating func sealedEntry(
+        _ entry: AssociationHandle, _ key: StoreKey, isNegotiated: Bool
+    ) -> [UInt8] {
         let identifier = DistributionIdentifier(
             plane.table.status(of: entry).distributionIdentifier)
         let published = plane.book.published(entry)
         let tunnel = TunnelRecord(
             identifier: identifier, generation: plane.generations[Int(identifier.value)],
             sendLimit: published.send, receiveLimit: published.receive,
-            inbound: plane.table.associations.association(of: entry),
+            isNegotiated: isNegotiated, inbound: plane.table.associations.association(of: entry),
             outbound: plane.outboundAssociation(of: entry))
         let plain = tunnel.encode()
         let nonce = makeNonce()
@@ -274,6 +279,10 @@ extension Gateway {
         guard let entry = plane.table.find(pending.spi) else { return }
         plane.book.noteStored(entry, revision: revision)
         plane.shedKeys(of: entry)
+        if pending.isNegotiated, !pending.isOfStep { noteUnclaimed(pending.spi, tickedAt) }
+        if pending.sends {
+            beginSending(through: pending.spi, insteadOf: pending.replaced, tickedAt)
+        }
         settle(entry, pending.spi, origin: pending.origin)
     }
 
@@ -316,6 +325,7 @@ extension Gateway {
                     spi: spi, identifier: identifier, revision: pair.modRevision, triedAt: 0))
             return
         }
+        let isNegotiated = tunnel.isNegotiated
         let (generation, sendLimit) = (tunnel.generation, tunnel.sendLimit)
         let receiveLimit = tunnel.receiveLimit
         let edge = tunnel.inbound.parameters.firstSequence &- 1
@@ -330,6 +340,8 @@ extension Gateway {
             entry, generation: generation, sendLimit: sendLimit, receiveEdge: edge,
             receiveLimit: receiveLimit)
         plane.book.noteStored(entry, revision: pair.modRevision)
+        followStored(entry, spi)
+        if isNegotiated { noteUnclaimed(spi, now) }
         let place = Int(identifier.value)
         switch plane.roles[place] {
         case .owned where plane.generations[place] > Allocation.lastGeneration:

@@ -160,6 +160,7 @@ extension Gateway {
             if let entry = plane.table.find(spi) { drop(entry, now) }
         case .ike(let identifier, let localSPI)
         where Int(identifier.value) < distribution.identifierCount:
+            contents.noteGone(speaker: localSPI, of: identifier, through: revision)
             forget(identifier, localSPI, revision)
         case .member(let member):
             memberKeys.noteMissing(member, now)

@@ -41,7 +41,7 @@ extension Gateway {
             plane.close(entry)
             plane.table.remove(entry)
         }
-        forgetRecords(of: identifier, except: [], through: .max)
+        shedRecords(of: identifier)
         contents.cancel(identifier)
         contents.states[Int(identifier.value)] = .absent
         contents.readThrough[Int(identifier.value)] = 0
@@ -182,7 +182,9 @@ extension Gateway {
         var stored: Set<SPI> = []
         var spoken: Set<UInt64> = []
         for pair in pairs {
-            if case .ike(identifier, let localSPI) = StoreKey(text: pair.key) {
+            if case .ike(identifier, let localSPI) = StoreKey(text: pair.key),
+                reading.goneSpeakers[localSPI] ?? 0 < pair.modRevision
+            {
                 spoken.insert(localSPI)
                 take(pair, now)
             }

@@ -9,20 +9,27 @@ struct PendingEntry {
     let spi: SPI
     let identifier: DistributionIdentifier
     /// Who determined it, if not this node, and the number it asked with.
-    let origin: (node: NodeID, request: UInt64)?
+    var origin: (node: NodeID, request: UInt64)?
+    /// It sends as soon as it is stored, instead of `replaced`.
+    var sends = false
+    var replaced: SPI?
     /// It goes to the store with a step of its IKE SA, not by itself.
     var isOfStep = false
+    /// An IKE SA made it, maybe another node's.
+    var isNegotiated = false
     /// The request under way, if any.
     var request: UInt64?
     var triedAt: UInt64
     let beganAt: UInt64
 }
 
-/// A foreign entry that was sent to its owner.
+/// A foreign entry that was sent to its owner, or word of one that the owner has.
 struct ForeignRequest {
     let number: UInt64
     let spi: SPI
     let identifier: DistributionIdentifier
+    var sends: Bool
+    let replaced: SPI?
     let sealed: [UInt8]
     /// A step of an IKE SA waits for it, and its peer for the step: it is not given up soon.
     let isOfStep: Bool
@@ -52,4 +59,6 @@ struct PendingEntries {
     var cleared = ClearedTunnels()
     /// By this one.
     var clearedHere = ClearedTunnels()
+    /// Tunnels of IKE SAs that no record of the store names, with the time since when.
+    var unclaimed: [SPI: UInt64] = [:]
 }

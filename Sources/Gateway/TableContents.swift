@@ -31,6 +31,8 @@ struct TableContents {
         let isOfLeases: Bool
         /// Entries that were cleared since, with the last revision of theirs that is void.
         var gone: [SPI: UInt64] = [:]
+        /// The same of IKE SAs, by local SPI.
+        var goneSpeakers: [UInt64: UInt64] = [:]
     }
 
     /// Reads at once, so that a node that joins does not flood the store.
@@ -62,6 +64,11 @@ struct TableContents {
         states[Int(identifier.value)] == .held
     }
 
+    /// True when nothing of the identifier is to be kept.
+    func isAbsent(_ identifier: DistributionIdentifier) -> Bool {
+        states[Int(identifier.value)] == .absent
+    }
+
     /// Every tunnel of the cluster is in the table.
     var isWhole: Bool { !isSelective || states.allSatisfy { $0 == .held } }
 
@@ -71,10 +78,12 @@ struct TableContents {
     /// False for a value of the store that is not this node's to keep, or that it has read already.
     func takes(_ key: StoreKey, revision: UInt64) -> Bool {
         switch key {
-        case .entry(let identifier, _) where Int(identifier.value) < states.count,
-            .ike(let identifier, _) where Int(identifier.value) < states.count:
+        case .entry(let identifier, _) where Int(identifier.value) < states.count:
             let place = Int(identifier.value)
             return states[place] != .absent && revision > readThrough[place]
+        // Who the peers are, and which addresses they have, every node knows of all.
+        case .ike(let identifier, _) where Int(identifier.value) < states.count:
+            return revision > readThrough[Int(identifier.value)]
         case .lease(let identifier) where Int(identifier.value) < states.count:
             return states[Int(identifier.value)] != .absent
         default:
@@ -128,6 +137,16 @@ struct TableContents {
     ) {
         for place in readings.indices where readings[place].identifier == identifier {
             readings[place].gone[spi] = max(readings[place].gone[spi] ?? 0, revision)
+        }
+    }
+
+    /// The same of the record of an IKE SA.
+    mutating func noteGone(
+        speaker: UInt64, of identifier: DistributionIdentifier, through revision: UInt64
+    ) {
+        for place in readings.indices where readings[place].identifier == identifier {
+            let known = readings[place].goneSpeakers[speaker] ?? 0
+            readings[place].goneSpeakers[speaker] = max(known, revision)
         }
     }
 }

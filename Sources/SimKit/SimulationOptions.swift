@@ -13,11 +13,6 @@ public struct SimulatedIKE: Sendable {
     /// Of four peers, so many wait until the cluster begins. From 0 to 4.
     public var clusterBegins = 1
 
-    /// Peers rekey IKE SAs too, under a cookie whose identifier is any; else only the cluster does.
-    public var peersRekeyIKE = true
-    /// Some peers are switched off without a word; else they delete what they want no more.
-    public var peersAreSwitchedOff = true
-
     /// Nothing moves because of messages, and every fourth peer waits.
     public init() {}
 }

@@ -81,6 +81,8 @@ struct IKEBenchReport: Encodable {
 final class IKEBench {
     private let policy: ProposalPolicy
     private let library: CryptoLibrary
+    /// The left end stands for many peers.
+    private let peers: IKEEnvironment
     private var left: IKEEndpoint
     private var right: IKEEndpoint
     private var now: UInt64 = 1
@@ -89,37 +91,43 @@ final class IKEBench {
     init(_ policy: ProposalPolicy) throws {
         self.policy = policy
         library = try CryptoLibrary()
-        left = try Self.endpoint(policy, isLeft: true, library)
-        right = try Self.endpoint(policy, isLeft: false, library)
+        peers = try Self.environment(policy, isLeft: true, library)
+        left = IKEEndpoint(peers, now: 0)
+        right = IKEEndpoint(try Self.environment(policy, isLeft: false, library), now: 0)
     }
 
-    private static func endpoint(
-        _ policy: ProposalPolicy, isLeft: Bool, _ library: CryptoLibrary
-    ) throws -> IKEEndpoint {
+    /// `peer`: which of the left ones begins next.
+    private static func configuration(
+        _ policy: ProposalPolicy, isLeft: Bool, peer: UInt32 = 0
+    ) throws -> IKEConfiguration {
         let child = ChildPolicy(
             name: "net", proposals: [try ProposalPolicy("aes256gcm16", for: .child)],
             local: .dynamic, remote: .dynamic)
         var connection = Connection(
             name: "peer", proposals: [policy],
-            localIdentity: .fqdn(isLeft ? "left.bench" : "right.bench"), remoteIdentity: .any,
+            localIdentity: .fqdn(isLeft ? "left-\(peer).bench" : "right.bench"),
+            remoteIdentity: isLeft ? .exactly(.fqdn("right.bench")) : .any,
             localAuthentication: .presharedKey, remoteAuthentication: .presharedKey,
             children: [child])
-        // All set-ups are of one identity.
-        connection.associationsPerIdentity = .max
+        if isLeft { connection.associationsPerIdentity = .max }
         var secret = SecretBytes(count: 32)
         secret.withUnsafeMutableBytes { bytes in
             for index in bytes.indices { bytes[index] = UInt8(index) }
         }
         var limits = IKELimits()
         limits.cookiesAbove = .max
-        let configuration = IKEConfiguration(
+        return IKEConfiguration(
             connections: [connection],
             presharedKeys: [PresharedKey(identities: [], secret: SharedSecret(secret))],
             limits: limits)
-        return IKEEndpoint(
-            IKEEnvironment(
-                library: library, configuration: configuration, random: SystemRandomSource(),
-                resources: LocalResources(capacity: .max)), now: 0)
+    }
+
+    private static func environment(
+        _ policy: ProposalPolicy, isLeft: Bool, _ library: CryptoLibrary
+    ) throws -> IKEEnvironment {
+        IKEEnvironment(
+            library: library, configuration: try configuration(policy, isLeft: isLeft),
+            random: SystemRandomSource(), resources: LocalResources(capacity: .max))
     }
 
     /// One set-up from an address of its own; without INITIAL_CONTACT's search it costs the same
@@ -130,6 +138,7 @@ final class IKEBench {
             local: IPAddress(v4: 0x0A00_0000 + host), localPort: 500,
             remote: IPAddress(v4: 0xC000_0202), remotePort: 500, hasMarker: false)
         now += 1000
+        peers.configuration = try Self.configuration(policy, isLeft: true, peer: host)
         guard
             let (_, outcome) = left.initiate(
                 "peer", child: "net", path: path, now: now, seconds: 0)
@@ -167,8 +176,9 @@ final class IKEBench {
             guard left.count == setups, right.count == setups else {
                 throw CommandError("\(setups) set-ups left \(right.count) IKE SAs")
             }
-            left = try Self.endpoint(policy, isLeft: true, library)
-            right = try Self.endpoint(policy, isLeft: false, library)
+            left = IKEEndpoint(peers, now: now)
+            right = IKEEndpoint(
+                try Self.environment(policy, isLeft: false, library), now: now)
             bound.append(try agreements(setups))
         }
         let before = residentBytes()

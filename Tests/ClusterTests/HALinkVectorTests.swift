@@ -82,8 +82,9 @@ private struct Fields: Decodable {
     let number, echo, grant, epoch, revision, request: UInt64?
     let flags, code: UInt8?
     let identifier, generation, part, parts: UInt16?
-    let spi: UInt32?
+    let spi, replaces: UInt32?
     let sealed: String?
+    let sends: Bool?
     let suspects: [UInt16]?
     let states: [State]?
     let moves: [Move]?
@@ -109,7 +110,8 @@ private struct Fields: Decodable {
             .foreignEntry(
                 ForeignEntry(
                     request: try #require(request), identifier: try namedIdentifier(),
-                    spi: SPI(try #require(spi)), sealed: hex(try #require(sealed))))
+                    spi: SPI(try #require(spi)), sends: sends == true,
+                    replaces: SPI(try #require(replaces)), sealed: hex(try #require(sealed))))
         case 4:
             .foreignEntryAnswer(
                 ForeignEntryAnswer(

@@ -29,6 +29,7 @@ private struct Fields: Decodable {
     let nodes, owners, generations, successors, overruns: [UInt16]?
     let identifier, generation, weight: UInt16?
     let sendLimit, receiveLimit: UInt64?
+    let isNegotiated: Bool?
     let leases: [Lease]?
     let inbound, outbound: Association?
 
@@ -170,6 +171,7 @@ private struct Association: Decodable {
             #expect(record.identifier.value == one.fields.identifier, comment)
             #expect(record.generation == one.fields.generation, comment)
             #expect(record.sendLimit == one.fields.sendLimit, comment)
+            #expect(record.isNegotiated == one.fields.isNegotiated, comment)
             #expect(record.receiveLimit == one.fields.receiveLimit, comment)
             let inbound = record.inbound.parameters
             #expect(try inbound == one.fields.inbound?.parameters(), comment)

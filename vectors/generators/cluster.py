@@ -134,9 +134,10 @@ def checkpoints(identifier, generation, states):
     return 2, {"identifier": identifier, "generation": generation, "states": [s for s, _ in states]}, body
 
 
-def foreign_entry(request, identifier, spi, sealed):
-    body = u64(request) + u16(identifier) + u32(spi) + u16(len(sealed)) + sealed
-    return 3, {"request": request, "identifier": identifier, "spi": spi, "sealed": sealed.hex()}, body
+def foreign_entry(request, identifier, spi, sealed, sends=0, replaces=0):
+    body = u64(request) + u16(identifier) + u32(spi) + u8(sends) + u32(replaces) + u16(len(sealed)) + sealed
+    fields = {"request": request, "identifier": identifier, "spi": spi, "sends": bool(sends), "replaces": replaces}
+    return 3, {**fields, "sealed": sealed.hex()}, body
 
 
 def answer(request, code):
@@ -191,7 +192,9 @@ def messages():
         "checkpoints-unordered": checkpoints(5, 6, [state(9000, 1), state(300, 2), state(9000, 3)]),
         "checkpoints-full": fill(lambda states: checkpoints(200, 9, states), many),
         "foreign-entry-shortest": foreign_entry(0, 0, 0, b"\1"),
-        "foreign-entry-longest": foreign_entry(TOP, 4095, 2**32 - 1, m.stream("cluster/foreign", 1327)),
+        "foreign-entry-longest": foreign_entry(TOP, 4095, 2**32 - 1, m.stream("cluster/foreign", 1322), 1, 2**32 - 1),
+        "foreign-entry-sends": foreign_entry(7, 77, 256, b"\1\2", 1, 0x4D000001),
+        "foreign-entry-only-sends": foreign_entry(8, 77, 256, b"", 1),
         **{f"answer-{code}": answer(2**40 + code, code) for code in range(1, 6)},
         "move-offer": moves(5, ramp),
         "move-offer-none": moves(5, []),
@@ -233,6 +236,7 @@ def malformed():
         "checkpoints-window-129": whole(checkpoints(1, 1, [random_state("cluster/wider", 129)])),
         "foreign-entry-none": whole(foreign_entry(1, 1, 256, b"")),
         "foreign-entry-identifier": whole(foreign_entry(1, 4096, 256, b"\1")),
+        "foreign-entry-flag-unknown": whole(foreign_entry(1, 1, 256, b"\1", 2)),
         "foreign-entry-short": whole(foreign_entry(1, 1, 256, b"\1\2"))[:-1],
         "answer-0": whole(answer(1, 0)), "answer-6": whole(answer(1, 6)),
         "moves-generation-0": whole(moves(5, [(1, 0)])), "moves-twice": whole(moves(6, [(1, 1), (1, 2)])),
@@ -388,10 +392,12 @@ def association(label, transform, spi, outbound, src="192.0.2.1", dst="198.51.10
     return fields, plain + b"".join(keys)
 
 
-def tunnel(identifier, generation, send, receive, inbound, outbound):
-    plain = u8(1) + u16(identifier) + u16(generation) + u64(send) + u64(receive) + u32(len(inbound[1])) + inbound[1]
+def tunnel(identifier, generation, send, receive, inbound, outbound, origin=0):
+    plain = u8(1) + u16(identifier) + u16(generation) + u64(send) + u64(receive) + u8(origin)
+    plain += u32(len(inbound[1])) + inbound[1]
     plain += u32(len(outbound[1])) + outbound[1] if outbound else u32(0)
     fields = {"identifier": identifier, "generation": generation, "sendLimit": send, "receiveLimit": receive}
+    fields["isNegotiated"] = bool(origin)
     fields.update({"inbound": inbound[0], "outbound": outbound[0] if outbound else None})
     return "tunnel", entry_key(identifier, inbound[0]["spi"]), fields, plain
 
@@ -428,6 +434,7 @@ def records():
         "tunnel-rich": tunnel(
             4095, 65535, TOP, 2**40, *pair("cluster/rich", ("AES_CBC", 256, "HMAC_SHA2_512_256"), 2**32 - 1, **rich)),
         "tunnel-some": tunnel(1, 1, 1, 1, *pair("cluster/some", ("CHACHA20_POLY1305", 256, None), 256, **some)),
+        "tunnel-negotiated": tunnel(7, 3, 4096, 8192, *pair("cluster/negotiated", gcm, 0x1003), 1),
         "tunnel-transport": tunnel(1, 1, 1, 1, *pair("cluster/transport", gcm, 300, transport=True)),
         "tunnel-used-up": tunnel(1, 1, 2**32 - 1, 1, *pair("cluster/used-up", gcm, 301, first=2**32)),
         "tunnel-used-up-esn": tunnel(1, 1, TOP, 1, *pair("cluster/used-up-esn", gcm, 302, first=0, esn=True)),
@@ -512,6 +519,7 @@ def refused_record_cases():
     inbound, outbound = pair("cluster/refused", ("AES_GCM_16", 256, None), 0x2001)
     for name, record in {
         "identifier": tunnel(4096, 1, 1, 1, inbound, outbound), "generation-0": tunnel(1, 0, 1, 1, inbound, outbound),
+        "origin-unknown": tunnel(1, 1, 1, 1, inbound, outbound, 2),
         "turned-around": tunnel(1, 1, 1, 1, outbound, inbound), "two-inbound": tunnel(1, 1, 1, 1, inbound, inbound),
     }.items():
         bad("tunnel-" + name, "tunnel", entry_key(1, 0x2001), record[3])

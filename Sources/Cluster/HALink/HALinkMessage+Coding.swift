@@ -97,16 +97,18 @@ extension Heartbeat {
 }
 
 extension ForeignEntry {
-    static let fixedBytes = 16
+    static let fixedBytes = 21
 
     fileprivate var encodedBytes: Int { Self.fixedBytes + sealed.count }
 
     fileprivate func encode(_ kind: HALinkMessage.Kind, into writer: inout OctetWriter) {
-        precondition((1...Self.sealedMaximum).contains(sealed.count))
+        precondition(((sends ? 0 : 1)...Self.sealedMaximum).contains(sealed.count))
         writer.uint8(kind.rawValue)
         writer.uint64(request)
         writer.identifier(identifier)
         writer.uint32(spi.value)
+        writer.uint8(sends ? 1 : 0)
+        writer.uint32(replaces.value)
         writer.listCount(sealed.count)
         sealed.withUnsafeBytes { writer.octets($0) }
     }
@@ -115,8 +117,12 @@ extension ForeignEntry {
         request = try reader.uint64()
         identifier = try reader.identifier()
         spi = try reader.spi()
+        let flags = try reader.uint8()
+        guard flags <= 1 else { throw .unknown }
+        sends = flags == 1
+        replaces = try reader.spi()
         let count = Int(try reader.uint16())
-        guard (1...Self.sealedMaximum).contains(count) else { throw .range }
+        guard ((sends ? 0 : 1)...Self.sealedMaximum).contains(count) else { throw .range }
         sealed = Array(try reader.octets(count))
     }
 }

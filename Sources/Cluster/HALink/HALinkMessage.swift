@@ -81,7 +81,7 @@ public struct Heartbeat: Hashable, Sendable {
     }
 }
 
-/// An entry on its way to the owner of its identifier.
+/// An entry on its way to the owner of its identifier, or word of one that is there.
 public struct ForeignEntry: Hashable, Sendable {
     /// The most octets of a sealed record that fit one datagram.
     public static let sealedMaximum =
@@ -93,16 +93,24 @@ public struct ForeignEntry: Hashable, Sendable {
     public var identifier: DistributionIdentifier
     /// The SPI of the entry's inbound association.
     public var spi: SPI
-    /// A tunnel record, sealed for its place in the store: 1…``sealedMaximum`` octets.
+    /// The tunnel sends for its selectors from now on: its peer can decrypt (RFC 7296 §2.8).
+    public var sends: Bool
+    /// The inbound SPI of the tunnel that it replaces; 0: none.
+    public var replaces: SPI
+    /// A tunnel record, sealed for its place in the store: at most ``sealedMaximum`` octets. None
+    /// if the receiver has the entry, and is told that it sends.
     public var sealed: [UInt8]
 
     /// A foreign entry; see the properties.
     public init(
-        request: UInt64, identifier: DistributionIdentifier, spi: SPI, sealed: [UInt8]
+        request: UInt64, identifier: DistributionIdentifier, spi: SPI, sends: Bool = false,
+        replaces: SPI = SPI(0), sealed: [UInt8]
     ) {
         self.request = request
         self.identifier = identifier
         self.spi = spi
+        self.sends = sends
+        self.replaces = replaces
         self.sealed = sealed
     }
 }

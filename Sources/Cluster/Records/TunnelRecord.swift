@@ -16,19 +16,21 @@ public struct TunnelRecord: ~Copyable {
     public let sendLimit: UInt64
     /// Inbound numbers up to this may be accepted, unless a lease says more.
     public let receiveLimit: UInt64
+    /// An IKE SA made it. Where the store has no record that names such a tunnel, it is over.
+    public let isNegotiated: Bool
     /// What the gateway receives; its SPI names the tunnel.
     public let inbound: SecurityAssociation
     /// What the gateway sends; nil: it only receives.
     public let outbound: SecurityAssociation?
 
-    /// Version, identifier, generation, both limits, both lengths.
-    private static let fixedBytes = 29
+    /// Version, identifier, generation, both limits, origin, both lengths.
+    private static let fixedBytes = 30
 
     /// A record; see the properties. Precondition: the directions are right.
     public init(
         identifier: DistributionIdentifier, generation: UInt16, sendLimit: UInt64,
-        receiveLimit: UInt64, inbound: consuming SecurityAssociation,
-        outbound: consuming SecurityAssociation?
+        receiveLimit: UInt64, isNegotiated: Bool = false,
+        inbound: consuming SecurityAssociation, outbound: consuming SecurityAssociation?
     ) {
         precondition(inbound.parameters.direction == .inbound)
         precondition(outbound?.parameters.direction != .inbound)
@@ -36,6 +38,7 @@ public struct TunnelRecord: ~Copyable {
         self.generation = generation
         self.sendLimit = sendLimit
         self.receiveLimit = receiveLimit
+        self.isNegotiated = isNegotiated
         self.inbound = inbound
         self.outbound = outbound
     }
@@ -52,6 +55,7 @@ public struct TunnelRecord: ~Copyable {
             writer.generation(generation)
             writer.uint64(sendLimit)
             writer.uint64(receiveLimit)
+            writer.uint8(isNegotiated ? 1 : 0)
             writer.uint32(UInt32(inbound.count))
             inbound.withUnsafeBytes { writer.octets($0) }
             writer.uint32(UInt32(outbound.count))
@@ -73,11 +77,17 @@ public struct TunnelRecord: ~Copyable {
         let generation = try field { () throws(EncodingFault) in try reader.generation() }
         let sendLimit = try field { () throws(EncodingFault) in try reader.uint64() }
         let receiveLimit = try field { () throws(EncodingFault) in try reader.uint64() }
+        let origin = try field { () throws(EncodingFault) in
+            let octet = try reader.uint8()
+            guard octet <= 1 else { throw .unknown }
+            return octet
+        }
         let inbound = try Self.association(&reader, .inbound)
         let outbound = try Self.optionalAssociation(&reader)
         self.init(
             identifier: identifier, generation: generation, sendLimit: sendLimit,
-            receiveLimit: receiveLimit, inbound: inbound, outbound: outbound)
+            receiveLimit: receiveLimit, isNegotiated: origin == 1, inbound: inbound,
+            outbound: outbound)
     }
 
     private static func optionalAssociation(

@@ -109,6 +109,7 @@ extension Gateway {
     mutating func tickIKE(_ now: UInt64) {
         guard ike != nil else { return }
         submitSteps(now)
+        clearUnclaimed(now)
         guard now < plane.servingUntil else { return }
         arriveSome(now)
         while let outcome = ike?.endpoint.advanceNext(to: now, seconds: secondsSince1970) {
@@ -145,7 +146,7 @@ extension Gateway {
                 take(endpoint.noteReceived(spi, localSPI: localSPI), now)
             } else {
                 // Another node speaks for it.
-                prefer(spi)
+                beginSending(through: spi, insteadOf: nil, now)
             }
         }
         if !ready.isEmpty { pump(now) }

@@ -10,6 +10,7 @@ import Wire
 extension Gateway {
     /// IKE SAs that a node begins to speak for in one tick: some milliseconds' worth.
     private static var arrivalsPerTick: Int { 64 }
+    private static var claimNanoseconds: UInt64 { 3_000_000_000 }
 
     // MARK: From the store
 
@@ -18,45 +19,100 @@ extension Gateway {
         _ record: borrowing IKERecord, _ pair: CoordinationPair, _ now: UInt64
     ) {
         let known = ike?.record(record.identifier, record.localSPI)
-        guard pair.modRevision > known?.revision ?? 0 else { return }
+        // This node's own: entries that other nodes own are here by now, too.
+        if pair.modRevision == known?.revision { follow(record, since: nil) }
+        for pair in known?.pairs ?? []
+        where !record.pairs.contains(where: { $0.spi == pair.spi }) {
+            entries.unclaimed[pair.spi] = now
+        }
+        let isAbsent = contents.isAbsent(record.identifier)
+        let lacksState = known?.sealed.isEmpty == true && !isAbsent
+        let revision = known?.revision ?? 0
+        guard pair.modRevision > revision || pair.modRevision == revision && lacksState else {
+            return
+        }
         follow(record, since: known)
         ike?.setRecord(
             record.identifier, record.localSPI,
             StoredIKE(
-                revision: pair.modRevision, sealed: pair.value, peer: record.peer,
-                flow: record.flow,
-                pairs: record.pairs, addresses: record.addresses))
+                revision: pair.modRevision, sealed: isAbsent ? [] : pair.value,
+                peer: record.peer, flow: record.flow, pairs: record.pairs,
+                addresses: record.addresses))
         let isNew = ike?.homes[record.localSPI] == nil
         if isNew, plane.owns(record.identifier) {
-            ike?.arrivals.append((record.identifier, record.localSPI))
+            // Another node speaks for it no more, and has told everything.
+            ike?.arrivals.append((record.identifier, record.localSPI, isExact: true))
         }
     }
 
     /// The tunnels of the table follow what their IKE SA has agreed upon with the peer, in every
     /// node: so a successor's packets take the right path from the first one on.
     private mutating func follow(_ record: borrowing IKERecord, since old: StoredIKE?) {
-        // Who speaks for it does so when its step is carried out.
-        guard ike?.homes[record.localSPI] == nil else { return }
+        let isOwn = ike?.homes[record.localSPI] != nil
         for pair in record.pairs {
+            // Who speaks for it does so when its step is carried out.
+            if isOwn, plane.owns(distribution.identifier(of: pair.spi)) { continue }
             guard let entry = plane.table.find(pair.spi) else { continue }
             let before = old?.pairs.first { $0.spi == pair.spi }
-            if old.map({ $0.flow != record.flow }) ?? true {
-                redirect(
-                    pair.spi, local: record.flow.local, remote: record.flow.remote,
-                    localPort: record.flow.localPort, remotePort: record.flow.remotePort)
-            }
+            if old.map({ $0.flow != record.flow }) ?? true { redirect(pair.spi, record.flow) }
             // It was learnt without a word about the pair that it replaces.
             if plane.table.order(of: entry) != pair.order {
                 plane.table.place(entry, order: pair.order, isPreferred: pair.sends)
-            } else if pair.sends, before?.sends != true {
+            } else if pair.sends, before?.sends != true, ike?.begun.contains(pair.spi) != true {
                 prefer(pair.spi)
             }
         }
     }
 
+    /// An entry came after the record of its IKE SA.
+    mutating func followStored(_ entry: AssociationHandle, _ spi: SPI) {
+        guard let (pair, flow) = ike?.stored(spi) else { return }
+        redirect(spi, flow)
+        plane.table.place(entry, order: pair.order, isPreferred: pair.sends)
+    }
+
+    /// A tunnel of an IKE SA whose record is not known, or not yet.
+    mutating func noteUnclaimed(_ spi: SPI, _ now: UInt64) {
+        guard let ike, ike.stored(spi) == nil else { return }
+        entries.unclaimed[spi] = now
+    }
+
+    /// Clears tunnels that were stored for negotiations whose end the store never saw. What the
+    /// records say counts only while they come.
+    mutating func clearUnclaimed(_ now: UInt64) {
+        guard !entries.unclaimed.isEmpty, ike != nil else { return }
+        if client.isAway(nowNanoseconds: now) {
+            for spi in entries.unclaimed.keys { entries.unclaimed[spi] = now }
+        }
+        let late = entries.unclaimed.filter { now >= $0.value + Self.claimNanoseconds }
+        for spi in late.keys.sorted(by: { $0.value < $1.value }) {
+            entries.unclaimed[spi] = nil
+            guard let entry = plane.table.find(spi), plane.book.isStored(entry),
+                ike?.stored(spi) == nil
+            else { continue }
+            // Who does not own it now may do so before the owner has cleared it.
+            if plane.owns(distribution.identifier(of: spi)) {
+                clear(spi, nowNanoseconds: now)
+                outputs.append(.event(.cleared(spi)))
+            } else {
+                entries.unclaimed[spi] = now
+            }
+        }
+    }
+
+    private mutating func redirect(_ spi: SPI, _ flow: IKERecord.Flow) {
+        redirect(
+            spi, local: flow.local, remote: flow.remote, localPort: flow.localPort,
+            remotePort: flow.remotePort)
+    }
+
+    /// This node is no backup of an identifier any more.
+    mutating func shedRecords(of home: DistributionIdentifier) { ike?.shedRecords(of: home) }
+
     /// A record left the store.
     mutating func forget(_ home: DistributionIdentifier, _ localSPI: UInt64, _ revision: UInt64) {
         guard let known = ike?.record(home, localSPI), known.revision < revision else { return }
+        for pair in known.pairs { entries.unclaimed[pair.spi] = tickedAt }
         ike?.setRecord(home, localSPI, nil)
         // Another node was told that the peer has forgotten it.
         guard ike?.homes[localSPI] == home else { return }
@@ -82,28 +138,39 @@ extension Gateway {
 
     // MARK: Going on with them
 
-    /// A message names an IKE SA that this node is about to go on with: now, then.
+    /// A message names an IKE SA that this node is about to go on with: now, then. With it come
+    /// the others of its peer, as one may be about to inherit from another.
     mutating func arrive(_ home: DistributionIdentifier, _ localSPI: UInt64, _ now: UInt64) {
-        guard ike?.homes[localSPI] == nil, let stored = ike?.record(home, localSPI) else { return }
-        adopt(stored, home, localSPI, now)
+        guard let ike, ike.homes[localSPI] == nil, let wanted = ike.record(home, localSPI) else {
+            return
+        }
+        let related = ike.records[Int(home.value)].filter {
+            $0.value.peer == wanted.peer && ike.homes[$0.key] == nil
+        }
+        for (spi, stored) in related.sorted(by: { $0.key < $1.key }) {
+            let arrival = ike.arrivals.first { $0.home == home && $0.localSPI == spi }
+            adopt(stored, home, spi, isExact: arrival?.isExact ?? false, now)
+        }
     }
 
     mutating func arriveSome(_ now: UInt64) {
         var count = 0
         while count < Self.arrivalsPerTick, let next = ike?.arrivals.first {
-            ike?.arrivals.removeFirst()
             let role = plane.roles[Int(next.home.value)]
-            guard role == .owned || role == .loading else { continue }
-            arrive(next.home, next.localSPI, now)
+            if role == .owned || role == .loading { arrive(next.home, next.localSPI, now) }
+            ike?.arrivals.removeFirst()
             count += 1
         }
     }
 
     private mutating func adopt(
-        _ stored: StoredIKE, _ home: DistributionIdentifier, _ localSPI: UInt64, _ now: UInt64
+        _ stored: StoredIKE, _ home: DistributionIdentifier, _ localSPI: UInt64, isExact: Bool,
+        _ now: UInt64
     ) {
         // A step of a former ownership may still be under way.
-        guard ike?.isBusy(localSPI) == false, let endpoint = ike?.endpoint else { return }
+        guard ike?.isBusy(localSPI) == false, !stored.sealed.isEmpty,
+            let endpoint = ike?.endpoint
+        else { return }
         let key = StoreKey.ike(home, localSPI)
         do {
             let plain = try openedRecord(stored.sealed, key)
@@ -112,7 +179,7 @@ extension Gateway {
                 record = try IKERecord(decoding: bytes)
             }
             guard let record else { preconditionFailure("decoding throws or sets it") }
-            let delta = numbersToSkip(home, record.pairs)
+            let delta = isExact ? 0 : numbersToSkip(home, record.pairs)
             let generation =
                 Int(plane.generations[Int(home.value)]) + Int(record.generationOffset)
             _ = try endpoint.adopt(
@@ -123,6 +190,7 @@ extension Gateway {
             return
         }
         ike?.enter(localSPI, home: home)
+        for pair in stored.pairs { ike?.orders[pair.spi] = pair.order }
         guard let summary = endpoint.summary(of: localSPI) else { return }
         for child in summary.children {
             if !child.sends { ike?.silent.insert(child.inbound) }
@@ -135,9 +203,10 @@ extension Gateway {
     private func numbersToSkip(
         _ home: DistributionIdentifier, _ pairs: [IKERecord.Pair]
     ) -> UInt64 {
-        guard plane.policy == .strict, ike?.isExact[Int(home.value)] == false else { return 0 }
+        guard plane.policy == .strict else { return 0 }
         var delta: UInt64 = 0
-        for pair in pairs {
+        // What others own has not changed its owner.
+        for pair in pairs where distribution.identifier(of: pair.spi) == home {
             guard let entry = plane.table.find(pair.spi) else { continue }
             delta = max(delta, plane.book.receiveGap(entry))
         }
@@ -164,10 +233,9 @@ extension Gateway {
     /// An identifier is this node's to serve. `isExact`: with all that its owner before had done.
     mutating func gainIKE(_ identifier: DistributionIdentifier, isExact: Bool) {
         guard let ike else { return }
-        self.ike?.isExact[Int(identifier.value)] = isExact
         self.ike?.isClosing[Int(identifier.value)] = false
         let spis = ike.records[Int(identifier.value)].keys.sorted()
-        self.ike?.arrivals += spis.map { (identifier, $0) }
+        self.ike?.arrivals += spis.map { (identifier, $0, isExact) }
     }
 
     /// An identifier is another owner's, or a later life's: its IKE SAs are forgotten, with what
@@ -175,13 +243,57 @@ extension Gateway {
     mutating func loseIKE(_ identifier: DistributionIdentifier) {
         guard ike != nil else { return }
         ike?.arrivals.removeAll { $0.home == identifier }
-        for number in ike?.steps.indices ?? 0..<0 { shorten(number, by: identifier) }
+        var leaving: Set<UInt64> = []
+        for number in ike?.steps.indices ?? 0..<0 {
+            if isSpokenFor(number, by: identifier) {
+                shorten(number, by: identifier)
+            } else {
+                leaving.formUnion(depart(number, to: identifier))
+            }
+        }
         ike?.steps.removeAll { $0.writes.isEmpty && $0.installs.isEmpty && $0.removals.isEmpty }
-        for spi in ike?.members[Int(identifier.value)].sorted() ?? [] {
+        for spi in ike?.members[Int(identifier.value)].sorted() ?? []
+        where !leaving.contains(spi) {
             ike?.endpoint.forget(localSPI: spi)
             ike?.leave(spi)
         }
         ike?.isClosing[Int(identifier.value)] = false
+    }
+
+    /// True for a step whose IKE SAs were the identifier's, before it or by it: who owns that now
+    /// goes on from what the store has.
+    private func isSpokenFor(_ number: Int, by identifier: DistributionIdentifier) -> Bool {
+        guard let ike else { return false }
+        let step = ike.steps[number]
+        var isNew = true
+        for spi in step.involved {
+            guard let home = ike.homes[spi] else { continue }
+            let former = step.writes.first { $0.localSPI == spi && $0.home != home }?.home
+            guard former != nil || ike.record(home, spi) != nil else { continue }
+            isNew = false
+            if former ?? home == identifier { return true }
+        }
+        return isNew && step.writes.contains { $0.home == identifier }
+    }
+
+    /// A step of an IKE SA that this node still speaks for leads to an identifier that is another
+    /// node's now: IKE SAs go there with it, and pairs. Returns those IKE SAs.
+    private mutating func depart(_ number: Int, to identifier: DistributionIdentifier) -> [UInt64] {
+        guard var step = ike?.steps[number] else { return [] }
+        let leaving = step.writes.filter { $0.home == identifier && $0.value != nil }
+            .map(\.localSPI)
+        let pairs = step.installs.filter { distribution.identifier(of: $0) == identifier }
+        guard !leaving.isEmpty || !pairs.isEmpty else { return [] }
+        step.request = nil
+        step.departures += leaving.filter { !step.departures.contains($0) }
+        for spi in pairs {
+            let began = step.sending.first { $0.spi == spi }
+            handOver(spi, replacing: began?.replaced, sends: began != nil)
+        }
+        step.installs.removeAll { pairs.contains($0) }
+        step.foreign += pairs
+        ike?.steps[number] = step
+        return leaving
     }
 
     /// Takes out of a step what was to be done for a lost identifier. What is left ends IKE SAs of
@@ -242,8 +354,8 @@ extension Gateway {
             ike.endpoint.hold(spi)
             guard ike.unsaved.contains(spi) else { continue }
             var step = IKEStep(
-                number: self.ike?.nextStep() ?? 0, involved: [spi], events: [], writes: [],
-                installs: [], removals: [], departures: [])
+                involved: [spi], events: [], writes: [], installs: [], removals: [],
+                departures: [])
             addWrite(of: spi, to: &step, now)
             enqueue(step, now)
         }

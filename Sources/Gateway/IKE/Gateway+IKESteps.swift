@@ -16,15 +16,18 @@ extension Gateway {
         guard !outcome.involved.isEmpty || !outcome.events.isEmpty else { return }
         noteMembers(outcome.involved)
         var step = IKEStep(
-            number: ike?.nextStep() ?? 0, involved: outcome.involved, events: outcome.events,
-            writes: [], installs: [], removals: [], departures: [])
+            involved: outcome.involved, events: outcome.events, writes: [], installs: [],
+            removals: [], departures: [])
+        step.toldUnder = agreedRevision
         var refused: [(spi: SPI, reason: String)] = []
         for event in outcome.events {
             switch event {
             case .install(let child):
                 let spi = child.inbound.parameters.spi
                 ike?.resources.noteInstalled(spi)
-                if !plane.owns(distribution.identifier(of: spi)) {
+                let order = order(of: spi, replacing: child.replaces)
+                ike?.orders[spi] = order
+                if isElsewhere(spi) {
                     hand(child, now)
                     step.foreign.append(spi)
                 } else if let reason = installPair(child, now) {
@@ -32,7 +35,17 @@ extension Gateway {
                 } else {
                     step.installs.append(spi)
                 }
-                if !child.isReadyToSend { ike?.silent.insert(spi) }
+                if child.isReadyToSend {
+                    step.sending.append((spi, child.replaces))
+                } else {
+                    ike?.silent.insert(spi)
+                }
+            case .sendThrough(let spi):
+                let old = replaced(by: spi)
+                step.sending.append((spi, old))
+                guard isElsewhere(spi) else { break }
+                if !step.foreign.contains(spi) { step.foreign.append(spi) }
+                tellSending(through: spi, insteadOf: old, now)
             case .remove(let spi) where step.removals.count < Self.removalsMaximum:
                 step.removals.append(spi)
             default: break
@@ -56,12 +69,35 @@ extension Gateway {
         take(outcome, now)
     }
 
+    /// True for a pair that another node owns, or this one when its entries have been read.
+    private func isElsewhere(_ spi: SPI) -> Bool {
+        let identifier = distribution.identifier(of: spi)
+        return !plane.owns(identifier) || plane.roles[Int(identifier.value)] == .awaiting
+    }
+
     /// Hands a pair to the owner of its identifier (the patent's foreign entry).
     private mutating func hand(_ child: NewChild, _ now: UInt64) {
         sendForeign(
             SecurityAssociation(copying: child.inbound),
             SecurityAssociation(copying: child.outbound),
-            distribution.identifier(of: child.inbound.parameters.spi), isOfStep: true, now)
+            distribution.identifier(of: child.inbound.parameters.spi),
+            replacing: child.replaces, sends: child.isReadyToSend, isOfStep: true, now)
+    }
+
+    /// Who owns such a pair now has not been told that it sends: the step waits for that again.
+    private mutating func tellNewOwners(of place: Int, _ now: UInt64) {
+        ike?.steps[place].toldUnder = agreedRevision
+        for (spi, old) in ike?.steps[place].sending ?? [] where isElsewhere(spi) {
+            ike?.steps[place].foreign.append(spi)
+            tellSending(through: spi, insteadOf: old, now)
+        }
+    }
+
+    private func replaced(by spi: SPI) -> SPI? {
+        guard let endpoint = ike?.endpoint, let owner = endpoint.localSPI(ofChild: spi) else {
+            return nil
+        }
+        return endpoint.summary(of: owner)?.children.first { $0.inbound == spi }?.replaces
     }
 
     /// The owner of a pair's identifier has it in the store, or refuses it.
@@ -131,11 +167,12 @@ extension Gateway {
             ike?.enter(spi, home: newHome)
             if !plane.owns(newHome) { step.departures.append(spi) }
         }
+        let pairs = storedPairs(summary)
         let record = IKERecord(
             identifier: newHome, localSPI: spi,
             generationOffset: generationOffset(of: spi, in: newHome), peer: peerDigest(summary),
             flow: IKERecord.Flow(summary.path),
-            pairs: storedPairs(summary),
+            pairs: pairs,
             addresses: summary.hasOwnVirtualAddress ? [] : summary.virtualAddresses, state: state)
         let key = StoreKey.ike(newHome, spi)
         let nonce = makeNonce()
@@ -187,22 +224,29 @@ extension Gateway {
         }
     }
 
-    private borrowing func storedPairs(_ summary: IKESummary) -> [IKERecord.Pair] {
+    private mutating func storedPairs(_ summary: IKESummary) -> [IKERecord.Pair] {
         var pairs: [IKERecord.Pair] = []
         for child in summary.children.prefix(IKERecord.listMaximum) {
-            // What another node owns may have come here without a word about what it replaces.
-            var order: UInt64?
-            if let old = child.replaces, let entry = plane.table.find(old) {
-                order = plane.table.order(of: entry)
-            } else if let entry = plane.table.find(child.inbound) {
-                order = plane.table.order(of: entry)
-            }
+            let order = order(of: child.inbound, replacing: child.replaces)
+            ike?.orders[child.inbound] = order
             pairs.append(
                 IKERecord.Pair(
-                    spi: child.inbound, sends: child.sends && child.isCurrent,
-                    order: order ?? UInt64(child.inbound.value)))
+                    spi: child.inbound, sends: child.sends && child.isCurrent, order: order))
         }
         return pairs
+    }
+
+    /// What another node owns may have come here without a word about what it replaces.
+    private borrowing func order(of spi: SPI, replacing old: SPI?) -> UInt64 {
+        if let known = ike?.orders[spi] ?? old.flatMap({ ike?.orders[$0] }) { return known }
+        for candidate in [old, spi] {
+            if let entry = candidate.flatMap({ plane.table.find($0) }),
+                let order = plane.table.order(of: entry)
+            {
+                return order
+            }
+        }
+        return UInt64(spi.value)
     }
 
     /// Takes an IKE SA out of the store, wherever it stands or is about to stand.
@@ -252,7 +296,12 @@ extension Gateway {
             let isDue =
                 now >= step.triedAt + Self.stepRetryNanoseconds || step.triedAt == 0
                 || step.triedUnder != agreedRevision
-            if isFirst, step.request == nil, step.foreign.isEmpty, isDue {
+            if isFirst, step.request == nil, step.foreign.isEmpty, isDue,
+                step.toldUnder != agreedRevision
+            {
+                tellNewOwners(of: number, now)
+            }
+            if isFirst, step.request == nil, isDue, ike?.steps[number].foreign.isEmpty == true {
                 guard let transaction = transaction(of: step) else {
                     // Nothing is left to be stored.
                     finish(at: number, revision: nil, now)
@@ -280,7 +329,8 @@ extension Gateway {
             guard let entry = plane.table.find(spi), !plane.book.isStored(entry) else { continue }
             let key = StoreKey.entry(distribution.identifier(of: spi), spi)
             conditions.append(.init(key: key.text, modRevision: 0))
-            operations.append(.put(key: key.text, value: sealedEntry(entry, key), lease: nil))
+            let value = sealedEntry(entry, key, isNegotiated: true)
+            operations.append(.put(key: key.text, value: value, lease: nil))
         }
         for write in step.writes {
             let key = StoreKey.ike(write.home, write.localSPI).text
@@ -321,6 +371,8 @@ extension Gateway {
                     value.revision = revision
                     ike?.setRecord(write.home, write.localSPI, value)
                 } else {
+                    contents.noteGone(
+                        speaker: write.localSPI, of: write.home, through: revision)
                     ike?.setRecord(write.home, write.localSPI, nil)
                 }
             }
@@ -353,16 +405,13 @@ extension Gateway {
     // MARK: Carrying out
 
     private mutating func carryOut(_ step: IKEStep, _ now: UInt64) {
+        for (spi, old) in step.sending { letSend(spi, insteadOf: old, now) }
         for event in step.events {
             switch event {
             case .send(let datagrams, let path):
                 for datagram in datagrams { outputs.append(.message(datagram, path)) }
             case .keepalive(let path): outputs.append(.keepalive(path))
-            case .install(let child):
-                if child.isReadyToSend { prefer(child.inbound.parameters.spi) }
-            case .sendThrough(let spi):
-                ike?.silent.remove(spi)
-                prefer(spi)
+            case .install, .sendThrough: break
             case .advanceSequence(let spi, let delta): advance(spi, by: delta)
             case .linger(let spi): outputs.append(.event(.lingering(spi)))
             case .remove(let spi):
@@ -383,6 +432,7 @@ extension Gateway {
     /// `isStored`: its entry has left the store already.
     private mutating func removePair(_ spi: SPI, isStored: Bool, _ now: UInt64) {
         ike?.silent.remove(spi)
+        ike?.orders[spi] = nil
         if !isStored {
             clear(spi, nowNanoseconds: now)
         } else {

@@ -83,16 +83,3 @@ enum TimerSettings {
                 + "rekeying (\(DurationText.text(shortest))): make it shorter than that")
     }
 }
-
-extension IKETimers {
-    /// From a request to the moment when its sender gives the peer up, in nanoseconds.
-    var patience: UInt64 {
-        var sum: UInt64 = 0
-        var wait = retransmission
-        for _ in 0...retransmissionTries {
-            sum += wait
-            wait = wait * retransmissionBase / 100
-        }
-        return sum
-    }
-}

@@ -115,8 +115,12 @@ extension IKEAssociation {
             outcome.touch(own)
             inheritAfterCollision(offer, step, &outcome)
         } else {
-            // The peer deletes its own.
-            step.successor(offer)?.retire(step)
+            // The peer deletes its own, wherever its packets go.
+            if let other = step.successor(offer) {
+                other.retire(step)
+                outcome.touch(other)
+                outcome.noteChange(of: other.localSPI)
+            }
             inherit(own, step, &outcome)
             requests.add(.deleteIKE)
         }
@@ -247,11 +251,13 @@ extension IKEAssociation {
             &outcome)
     }
 
-    /// Serves nothing any more but its own end, which does not wait for the peer for ever.
+    /// Serves nothing any more but its own end, which does not wait for the peer for ever: as long
+    /// as a peer may ask again whose answer was lost.
     private func retire(_ step: borrowing Step) {
+        let timers = timers(step.environment)
         stage = .replaced
         sync.stage = .none
-        times.end = min(times.end, step.after(timers(step.environment).halfOpen))
+        times.end = min(times.end, step.after(max(timers.halfOpen, timers.patience)))
     }
 
     /// When to try again what the peer refused: soon if it is only busy (RFC 7296 §2.25), else a

@@ -52,17 +52,23 @@ extension Identity {
     /// Equality of what is named: of names without regard to case (RFC 4343), of distinguished
     /// names as X.509 compares them.
     public func isSame(as other: Identity) -> Bool {
+        if self == other { return true }
         switch (self, other) {
         case (.fqdn(let left), .fqdn(let right)), (.email(let left), .email(let right)):
-            return left.lowercased() == right.lowercased()
+            return left.utf8.elementsEqual(right.utf8) { $0.foldedCase == $1.foldedCase }
         case (.distinguishedName(let left), .distinguishedName(let right)):
             guard let left = try? DistinguishedName(der: left),
                 let right = try? DistinguishedName(der: right)
-            else { return self == other }
+            else { return false }
             return left.matches(right)
-        default: return self == other
+        default: return false
         }
     }
+}
+
+extension UInt8 {
+    /// An octet of a name without regard to the case of ASCII letters.
+    fileprivate var foldedCase: UInt8 { (0x41...0x5A).contains(self) ? self | 0x20 : self }
 }
 
 extension Identity: CustomStringConvertible {

@@ -101,6 +101,16 @@ public struct IKETimers: Hashable, Sendable {
     /// The values of the properties' own documentation.
     public init() {}
 
+    /// From a request to the moment when its sender gives the peer up, in nanoseconds.
+    public var patience: UInt64 {
+        var (sum, wait): (UInt64, UInt64) = (0, retransmission)
+        for _ in 0...max(retransmissionTries, 0) {
+            sum = min(sum.addingReportingOverflow(wait).partialValue, .max / 2)
+            wait = backoff(wait)
+        }
+        return sum
+    }
+
     /// How long to wait after a wait: at most a day, whatever is configured.
     func backoff(_ wait: UInt64) -> UInt64 {
         let (product, overflows) = wait.multipliedReportingOverflow(by: retransmissionBase)

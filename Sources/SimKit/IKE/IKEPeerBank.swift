@@ -263,7 +263,8 @@ final class IKEPeerBank {
 
     /// Whatever the gateway had no room for a while ago, it may have now.
     private func askForPair(_ peer: IKEPeer, _ now: UInt64) {
-        guard peer.wantsTunnel, peer.senders.isEmpty,
+        // A request that has no answer yet may be for one.
+        guard peer.wantsTunnel, peer.senders.isEmpty, peer.asking.isEmpty,
             let owner = peer.endpoint.summaries().first(where: \.isEstablished),
             let outcome = peer.endpoint.command(
                 .createChild(Self.policy), localSPI: owner.localSPI, now: now,

@@ -13,11 +13,11 @@ extension Simulation {
             tunnels[tunnel].isTrafficPlanned = false
             return
         }
-        if now >= end - Self.settledNanoseconds, tunnels[tunnel].peerMark == nil {
-            tunnels[tunnel].peerMark = ends.serial(of: tunnel) + 1
-            tunnels[tunnel].serverMark = tunnels[tunnel].serverSerial + 1
-        }
         if now + Self.silentNanoseconds < end {
+            if now >= end - Self.settledNanoseconds, tunnels[tunnel].peerMark == nil {
+                tunnels[tunnel].peerMark = ends.serial(of: tunnel) + 1
+                tunnels[tunnel].serverMark = tunnels[tunnel].serverSerial + 1
+            }
             sendFromPeer(tunnel)
             sendFromServer(tunnel)
         }
@@ -151,7 +151,11 @@ extension Simulation {
         switch verdicts[0] {
         case .delivered:
             // What goes through a pair that its peer has forgotten reaches nobody.
-            if speakers?.isForgotten(packets[0].packet) != true { claim(slot, number) }
+            if speakers?.isForgotten(packets[0].packet) != true {
+                claim(slot, number)
+            } else {
+                note { "node \(node.id) sends through a pair that its peer has forgotten" }
+            }
             sendOuter(packets[0].packet, from: number)
         case .dropped(let reason):
             claim(slot, number, reason)
@@ -235,10 +239,19 @@ extension Simulation {
                 InnerLabel(tunnel: tunnel, isToPeer: true, serial: serial), at: now, self)
         case .dropped(let reason):
             figures.peerDrops += 1
-            note { "a peer refuses a packet: \(reason.name)" }
+            note { "a peer refuses a packet of SPI \(spi(of: slot)): \(reason.name)" }
         case .misdelivered(let tunnel):
             fail("the peer of tunnel \(tunnel) got a packet that was not for it")
         }
+    }
+
+    /// For the trace.
+    private func spi(of slot: Int32) -> String {
+        let packet = pool.packet(slot)
+        guard let base = packet.baseAddress,
+            case .esp(let location) = OuterPacket.classify(at: base, count: packet.count)
+        else { return "?" }
+        return location.spi.description
     }
 
     // MARK: An attacker

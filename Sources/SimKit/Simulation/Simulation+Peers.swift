@@ -42,8 +42,7 @@ extension Simulation {
         // it.
         guard let speakers, tunnels[tunnel].state == .established else { return }
         var life = lifeRandom.fork(1 << 32 | UInt64(tunnel))
-        let isSwitchedOff =
-            life.chance(1, in: 3) && options.ike?.peersAreSwitchedOff == true
+        let isSwitchedOff = life.chance(1, in: 3)
         // Whom the cluster would have to call again, and does not know to be dead, stays away.
         let isCallable = !isSwitchedOff || speakers.peers[tunnel].beginner == .peer
         let comesBack = life.chance(2, in: 3) && isCallable

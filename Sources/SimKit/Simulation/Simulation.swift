@@ -147,7 +147,6 @@ public final class Simulation {
         if let ike = options.ike {
             var plan = IKEPeerOptions(peers: options.tunnels)
             plan.gatewayBegins = ike.clusterBegins
-            if !ike.peersRekeyIKE { plan.timers.rekeyIKE = plan.timers.settled.rekeyIKE }
             let bank = IKEPeerBank(plan, library: library, random: random.fork(6))
             (fixed, speakers, ends) = (nil, bank, bank)
         } else {
