@@ -84,7 +84,8 @@ let package = Package(
             swiftSettings: strict),
         // Packets, associations and stations for the tests; the heap counter stands in front of malloc.
         .target(
-            name: "TestSupport", dependencies: ["Crypto", "CryptoCardSim", "ESP", "Wire"],
+            name: "TestSupport",
+            dependencies: ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Wire"],
             path: "Tests/TestSupport", swiftSettings: strict),
         .target(name: "CMallocCounter", path: "Tests/CMallocCounter"),
 
@@ -126,8 +127,8 @@ let package = Package(
         .testTarget(
             name: "GatewayIOTests",
             dependencies: [
-                "Cluster", "Crypto", "ESP", "Gateway", "GatewayIO", "IKEStub", "TestSupport",
-                "Wire",
+                "CLinux", "Cluster", "CPcap", "Crypto", "ESP", "Gateway", "GatewayIO", "IKEStub",
+                "TestSupport", "Wire",
             ],
             swiftSettings: strict),
         .testTarget(

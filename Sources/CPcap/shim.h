@@ -1,3 +1,3 @@
-// libpcap, for capture files (offline) in both formats and for writing them.
+// libpcap, for capture files in both formats, for writing them, and for capturing on a device.
 #pragma once
 #include <pcap/pcap.h>

@@ -11,6 +11,9 @@ typealias Target = (UnsafeRawBufferPointer) -> Void
 private let targets: [String: @Sendable () -> Target] = [
     "outer-packet": { outerPacket },
     "link-layer": { linkLayer },
+    "fragments": { fragments },
+    "segment-frame": { SegmentTarget().frame },
+    "icmp-error": { icmpError },
     "decapsulate": { EngineTarget().decapsulate },
     "decrypted-body": { EngineTarget().decryptedBody },
     "encapsulate": { EngineTarget().encapsulate },

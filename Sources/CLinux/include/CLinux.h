@@ -15,12 +15,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdint.h>
@@ -72,6 +76,38 @@ static inline int clinux_bring_up(const char *name, int mtu) {
     if (result == 0) {
         request.ifr_flags |= IFF_UP | IFF_RUNNING;
         result = ioctl(handle, SIOCSIFFLAGS, &request);
+    }
+    int cause = errno;
+    close(handle);
+    errno = cause;
+    return result;
+}
+
+// What there is to know of an Ethernet device: its number, its MAC address (six octets) and its MTU.
+// 0, or -1 with errno: ENODEV when there is none of that name, EAFNOSUPPORT when it is no Ethernet.
+static inline int clinux_describe_device(
+    const char *name, int *index, uint8_t *address, int *mtu
+) {
+    int handle = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (handle < 0) return -1;
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    int result = ioctl(handle, SIOCGIFINDEX, &request);
+    if (result == 0) {
+        *index = request.ifr_ifindex;
+        result = ioctl(handle, SIOCGIFMTU, &request);
+    }
+    if (result == 0) {
+        *mtu = request.ifr_mtu;
+        result = ioctl(handle, SIOCGIFHWADDR, &request);
+    }
+    if (result == 0) {
+        memcpy(address, request.ifr_hwaddr.sa_data, 6);
+        if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) {
+            errno = EAFNOSUPPORT;
+            result = -1;
+        }
     }
     int cause = errno;
     close(handle);

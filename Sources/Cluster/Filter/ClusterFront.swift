@@ -1,0 +1,28 @@
+// What peers see of a cluster.
+
+public import Wire
+
+/// The addresses that all nodes stand behind, and the ports at which they speak.
+public struct ClusterFront: Equatable, Sendable {
+    /// The cluster addresses: at least one, at most ``addressesMaximum``, each once.
+    public let addresses: [IPAddress]
+    /// The UDP port of IKE without a marker.
+    public let ikePort: UInt16
+    /// The UDP port of ESP in UDP, and of IKE behind its marker.
+    public let encapsulationPort: UInt16
+
+    /// A few of each family; a filter compares them one by one.
+    public static let addressesMaximum = 16
+
+    /// A front with these addresses; see ``addresses`` for what the caller has to check before.
+    public init(
+        addresses: [IPAddress], ikePort: UInt16 = UDPPort.ike,
+        encapsulationPort: UInt16 = UDPPort.natTraversal
+    ) {
+        precondition((1...Self.addressesMaximum).contains(addresses.count))
+        precondition(ikePort != encapsulationPort)
+        self.addresses = addresses
+        self.ikePort = ikePort
+        self.encapsulationPort = encapsulationPort
+    }
+}
