@@ -25,4 +25,14 @@ public struct ClusterFront: Equatable, Sendable {
         self.ikePort = ikePort
         self.encapsulationPort = encapsulationPort
     }
+
+    /// True when `address` is one of the cluster's. Asked for every packet.
+    public func has(_ address: IPAddress) -> Bool {
+        var place = 0
+        while place < addresses.count {
+            if addresses[place] == address { return true }
+            place += 1
+        }
+        return false
+    }
 }

@@ -155,7 +155,7 @@ extension Distribution {
         else { return .nobody }
         let headerBytes = Int(load8(base, 0) & 0xF) * 4
         guard headerBytes >= IPPacket.ipv4HeaderBytes,
-            front.addresses.contains(IPAddress(.v4, at: base, HeaderField.v4Destination))
+            front.has(IPAddress(.v4, at: base, HeaderField.v4Destination))
         else { return .nobody }
         let source = IPAddress(.v4, at: base, HeaderField.v4Source)
         if load16(base, HeaderField.v4Fragment) & 0x3FFF != 0 {
@@ -186,12 +186,13 @@ extension Distribution {
         {
             return .everyone
         }
-        guard front.addresses.contains(IPAddress(.v6, at: base, HeaderField.v6Destination)) else {
+        guard front.has(IPAddress(.v6, at: base, HeaderField.v6Destination)) else {
             return .nobody
         }
         let source = IPAddress(.v6, at: base, HeaderField.v6Source)
-        for _ in 0..<HeaderField.extensionsMaximum {
-            guard Self.isExtension(next) else { break }
+        var extensions = 0
+        while Self.isExtension(next), extensions < HeaderField.extensionsMaximum {
+            extensions += 1
             guard payload.count >= 2 else { return .nobody }
             next = payload[0]
             let length = Int(payload[1]) * 8 + 8

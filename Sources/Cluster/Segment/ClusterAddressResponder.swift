@@ -97,10 +97,10 @@ public struct ClusterAddressResponder: Sendable {
     private mutating func receive(
         _ message: ARPMessage, _ now: UInt64, _ isOwner: (DistributionIdentifier) -> Bool
     ) -> ResponderAction {
-        if front.addresses.contains(message.sender) {
+        if front.has(message.sender) {
             return claim(message.sender, message.senderMAC, now)
         }
-        guard message.isRequest, front.addresses.contains(message.target),
+        guard message.isRequest, front.has(message.target),
             mayAnswer(message.senderMAC, now, isOwner)
         else { return .none }
         let reply = ARPMessage(
@@ -113,13 +113,13 @@ public struct ClusterAddressResponder: Sendable {
         _ message: NeighborMessage, from source: MACAddress, _ now: UInt64,
         _ isOwner: (DistributionIdentifier) -> Bool
     ) -> ResponderAction {
-        guard front.addresses.contains(message.target) else { return .none }
+        guard front.has(message.target) else { return .none }
         guard message.isSolicitation else {
             guard let claimant = message.linkAddress else { return .none }
             return claim(message.target, claimant, now)
         }
         let asker = message.linkAddress ?? source
-        guard !front.addresses.contains(message.source), mayAnswer(asker, now, isOwner) else {
+        guard !front.has(message.source), mayAnswer(asker, now, isOwner) else {
             return .none
         }
         // Who has no address yet hears what all nodes hear (RFC 4861 §7.2.4).

@@ -9,8 +9,8 @@ extension LentDescriptor {
     /// place of the one before in one step: each packet is judged by one of the two. What waits to
     /// be read was judged by the one before.
     ///
-    /// `pcap_setfilter` must not be used for this: it puts a filter that accepts nothing between,
-    /// and reads away what waits.
+    /// `pcap_setfilter` must not be used for this: it attaches a filter that accepts nothing, looks
+    /// whether anything waits, and then attaches the new one. What comes meanwhile is lost.
     func attach(_ program: [FilterInstruction]) throws(NodeError) {
         precondition((1...FilterInstruction.countMaximum).contains(program.count))
         var instructions = program.map { instruction in
@@ -40,8 +40,8 @@ extension DatagramSocket {
     ///
     /// A filter sees the first datagram only of a row that the kernel joined (UDP_GRO), and the
     /// whole row goes its way. So whoever reads a row checks each datagram in it
-    /// (`Distribution.share(ofPayload:hasMarker:)`), and relays those of others to their owners'
-    /// MAC addresses: nobody else may have got them.
+    /// (`Distribution.share(ofPayload:hasMarker:)`), and relays those of others to their owners
+    /// (`SegmentSender.relay`): nobody else may have got them.
     func attach(_ program: [FilterInstruction]) throws(NodeError) {
         try LentDescriptor(number: descriptor.number).attach(program)
     }

@@ -153,7 +153,8 @@ final class SegmentSender {
         return nil
     }
 
-    private func append(bytes: Int, _ write: (UnsafeMutableRawPointer) -> Void) {
+    /// Has `write` fill the next frame.
+    func append(bytes: Int, _ write: (UnsafeMutableRawPointer) -> Void) {
         precondition(bytes <= Self.slotBytes)
         if count == Self.slots { flush() }
         let place = memory + count * Self.slotBytes

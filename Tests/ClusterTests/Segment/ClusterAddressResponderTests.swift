@@ -1,7 +1,7 @@
 // Answers for the cluster addresses.
 //
 // What would fool us: nobody answers, or everybody (so three nodes hear each question here, and one
-// must speak); an answer that only we understand (SegmentJudgeTests, and Linux in the live tests).
+// must speak); an answer that only we understand (Linux is asked in the live tests).
 
 import TestSupport
 import Testing

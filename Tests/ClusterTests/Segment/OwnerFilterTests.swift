@@ -5,6 +5,7 @@
 // reads our programs as we mean them (so the kernel and libpcap run them too, in
 // GatewayIOTests/Segment); sets of identifiers that are easy.
 
+import CMallocCounter
 import TestSupport
 import Testing
 import Wire
@@ -163,6 +164,35 @@ import Wire
             print("\(count) identifiers: \(program.count) instructions, \(interpreter.steps) steps")
             #expect(program.count <= sizeMaximum && interpreter.steps <= stepsMaximum)
         }
+    }
+
+    // Asked for every packet.
+    @Test func sharesTakeNoMemory() throws {
+        var random = SeededGenerator()
+        let distribution = try distribution(256, &random)
+        var packets = SegmentPackets(
+            distribution: distribution, front: segmentFront, random: random)
+        // Without optimisation, the cookie's vector of four allocates by itself.
+        let ofESP = (0..<4000).map { _ in packets.next() }.filter { $0.name.hasPrefix("ESP") }
+        let frames = ofESP.map { SegmentPackets.frame($0.octets, to: MACAddress(1 << 40)) }
+        let front = segmentFront
+        func pass() -> Int {
+            // Without optimisation, a `for` loop over an array allocates by itself.
+            var (place, owners) = (0, 0)
+            while place < frames.count {
+                let share = frames[place].withUnsafeBytes {
+                    distribution.share(ofFrame: $0, front: front)
+                }
+                if case .owner = share { owners += 1 }
+                place += 1
+            }
+            return owners
+        }
+        let owners = pass()
+        let before = malloc_counter_value()
+        let again = pass()
+        let allocations = malloc_counter_value() - before
+        #expect(allocations == 0 && owners == again && owners > 100)
     }
 
     @Test func manyAddressesStillCompile() throws {

@@ -4,6 +4,7 @@
 // without a filter sees); a peer that knows the address already (every lab is new); packets that
 // come late (so the last ones are waited for, by number).
 
+import CLinux
 import Cluster
 import Foundation
 import Glibc
@@ -250,6 +251,114 @@ struct SharedSegmentTests {
             fragment.withUnsafeBytes { node.sender.send($0, to: owner) }
         }
         node.sender.flush()
+    }
+
+    // MARK: Datagram sockets
+
+    // Rows of datagrams of many SPIs: the kernel gives each row to the owner of its first datagram.
+    @Test(arguments: [0, 1])
+    func rowsAreTakenApartAndRelayed(family: Int) throws {
+        var random = SeededGenerator()
+        let nodes = try makeNodes()
+        let target = front.addresses[family]
+        _ = try peer(nodes, ["ping", "-c", "1", "\(target)"])
+        let own = try #require(IPAddress(family == 0 ? "10.77.0.9" : "fd77::9"))
+        let sender = try lab.inside("peer") {
+            try DatagramSocket(own, port: 4500, hasMarker: true)
+        }
+        let filter = OwnerFilter(distribution: distribution, front: front)
+        let sockets = try zip(nodes, SegmentLab.nodeNames).map { node, name in
+            let socket = try lab.inside(name) {
+                try DatagramSocket(target, port: 4500, hasMarker: true)
+            }
+            try socket.attach(
+                filter.program(owned: node.owned, view: .datagrams(hasMarker: true)))
+            return socket
+        }
+        let (rows, inRow, bytes) = (40, 12, 100)
+        var datagrams: [[UInt8]] = []
+        let batch = DatagramBatch()
+        for _ in 0..<rows {
+            let row = (0..<inRow).map { _ in
+                let number = datagrams.count
+                let spi = UInt32(truncatingIfNeeded: random.next()) | 0x100
+                let filling = [UInt8](repeating: 0, count: bytes - 8)
+                datagrams.append(bigEndian(spi) + filling + bigEndian(UInt32(number)))
+                return datagrams[number]
+            }
+            try send(row, from: sender, to: target, batch)
+        }
+        var counts = [Int](repeating: 0, count: datagrams.count)
+        var relayed = 0
+        // One for each node: a batch keeps to one room.
+        let arrivals = nodes.map { _ in DatagramBatch() }
+        let isAll = work(nodes) {
+            for index in nodes.indices {
+                relayed += take(nodes, sockets, index, arrivals[index], &counts)
+            }
+            return counts.allSatisfy { $0 > 0 }
+        }
+        // A row that one node's kernel joined another's may have cut: then one comes twice.
+        let twice = counts.count { $0 > 1 }
+        print("\(datagrams.count) datagrams in rows, \(relayed) relayed, \(twice) came twice")
+        #expect(isAll && relayed > 0)
+    }
+
+    /// Sends one row in one call.
+    private func send(
+        _ row: [[UInt8]], from socket: DatagramSocket, to target: IPAddress, _ batch: DatagramBatch
+    ) throws {
+        let octets = row.flatMap { $0 }
+        try octets.withUnsafeBytes { bytes in
+            batch.pieces[0] = iovec(
+                iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress),
+                iov_len: bytes.count)
+            batch.fill(
+                0, pieces: 0, count: 1, to: SocketAddress(target, 4500), trafficClass: 0,
+                segmentBytes: 0)
+            let size = Int32(row[0].count)
+            try socket.descriptor.number.set(SOL_UDP, UDP_SEGMENT, size)
+            let sent = sendmsg(socket.descriptor.number, &batch.headers[0].msg_hdr, 0)
+            #expect(sent == octets.count)
+        }
+    }
+
+    /// Reads a node's socket: counts what is its own, relays the rest; how many it relayed.
+    private func take(
+        _ nodes: [SegmentNode], _ sockets: [DatagramSocket], _ index: Int, _ batch: DatagramBatch,
+        _ counts: inout [Int]
+    ) -> Int {
+        let (socket, room) = (sockets[index], nodes[index].room)
+        var relayed = 0
+        for slot in 0..<batch.receive(socket.descriptor, room) {
+            let row = UnsafeRawBufferPointer(
+                start: room.address(slot), count: batch.length(slot))
+            guard let (source, port) = batch.source(slot) else { continue }
+            let bytes = batch.segmentBytes(slot)
+            for place in stride(from: 0, to: row.count, by: bytes) {
+                let one = UnsafeRawBufferPointer(
+                    rebasing: row[place..<min(place + bytes, row.count)])
+                guard
+                    case .owner(let identifier) = distribution.share(
+                        ofPayload: one, hasMarker: true)
+                else { continue }
+                let owner = Int(identifier.value) % 3
+                if owner == index {
+                    let value: UInt32 = number(one.suffix(4))
+                    counts[Int(value)] += 1
+                    continue
+                }
+                let path = DatagramPath(
+                    source: source, sourcePort: port, destination: socket.address,
+                    destinationPort: 4500, trafficClass: batch.trafficClass(slot))
+                let isSent = nodes[index].sender.relay(
+                    one, path: path, to: nodes[owner].capture.device.address)
+                #expect(isSent)
+                relayed += 1
+            }
+        }
+        nodes[index].sender.flush()
+        return relayed
     }
 
     @Test func nodesFindTheirNeighbors() throws {

@@ -1,7 +1,7 @@
 // ARP, neighbor discovery and ICMP errors as octets.
 //
 // What would fool us: a reader that takes back what the writer wrote wrong. So the octets here are
-// written by hand or by scapy and Linux (SegmentJudgeTests, and the live tests).
+// written by hand or by scapy and Linux (ScapyFrameTests, and the live tests).
 
 import TestSupport
 import Testing

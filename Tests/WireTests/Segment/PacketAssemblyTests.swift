@@ -1,8 +1,8 @@
 // Fragments put together.
 //
-// What would fool us: a cutter and an assembler that agree on a mistake (so scapy cuts, in
-// SegmentJudgeTests, and fragments here are cut by hand), an order that always works, a limit that
-// never bites, memory that is not given back.
+// What would fool us: a cutter and an assembler that agree on a mistake (so scapy cuts in
+// ScapyFrameTests, Linux cuts and assembles in the live tests, and fragments here are cut by hand),
+// an order that always works, a limit that never bites, memory that is not given back.
 
 import TestSupport
 import Testing
