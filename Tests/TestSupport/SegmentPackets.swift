@@ -25,8 +25,16 @@ package struct SegmentPackets {
 
     private mutating func word() -> UInt32 { UInt32(truncatingIfNeeded: random.next()) }
 
+    /// True for what comes by sockets, where the front says so.
+    private func isLeftOut(_ kind: UInt8) -> Bool { !front.capturesDatagrams && kind == 17 }
+
     /// What is for one owner, in UDP or not: protocol, payload, share.
     private mutating func transport() -> (String, UInt8, [UInt8], PacketShare) {
+        let (name, kind, payload, share) = anyTransport()
+        return (name, kind, payload, isLeftOut(kind) ? .nobody : share)
+    }
+
+    private mutating func anyTransport() -> (String, UInt8, [UInt8], PacketShare) {
         let spi = word() | 1
         let ofSPI = PacketShare.owner(distribution.identifier(of: SPI(spi)))
         let cookie = random.next() | 1
@@ -67,6 +75,9 @@ package struct SegmentPackets {
         case 0:
             // Fragments: the first, later ones, the last.
             packet.fragment = [0x2000, 0x2001, 0x1FFF, 0x0007][Int(random.next() % 4)]
+            if isLeftOut(kind) {
+                return SharedPacket(name: "left out", octets: packet.bytes, share: .nobody)
+            }
             let identifier = distribution.identifier(
                 ofFragmentFrom: source, identification: UInt32(packet.identification))
             return SharedPacket(
@@ -102,6 +113,9 @@ package struct SegmentPackets {
         case 0 where count < 4:
             packet.extensions.append(
                 .init(fragmentOffset: UInt16(random.next() % 3), more: true))
+            if isLeftOut(kind) {
+                return SharedPacket(name: "left out", octets: packet.bytes, share: .nobody)
+            }
             let identifier = distribution.identifier(ofFragmentFrom: source, identification: 9)
             return SharedPacket(
                 name: "fragment", octets: packet.bytes, share: .owner(identifier))
@@ -157,6 +171,10 @@ package let segmentFront = ClusterFront(
     addresses: ["10.77.0.1", "192.0.2.200", "fd77::1", "2001:db8::ffff:1"].compactMap {
         IPAddress($0)
     })
+
+/// The same, where UDP comes by sockets.
+package let socketFront = ClusterFront(
+    addresses: segmentFront.addresses, capturesDatagrams: false)
 
 /// A set of identifiers: everything, nothing, one, runs, or scattered.
 package func randomSet(

@@ -10,6 +10,10 @@ public struct ClusterFront: Equatable, Sendable {
     public let ikePort: UInt16
     /// The UDP port of ESP in UDP, and of IKE behind its marker.
     public let encapsulationPort: UInt16
+    /// Whether UDP is captured. Where a node has UDP sockets at the cluster addresses, the kernel
+    /// gives it datagrams that way, put together from their fragments, and what is captured leaves
+    /// them out: else each would come twice.
+    public let capturesDatagrams: Bool
 
     /// A few of each family; a filter compares them one by one.
     public static let addressesMaximum = 16
@@ -17,13 +21,14 @@ public struct ClusterFront: Equatable, Sendable {
     /// A front with these addresses; see ``addresses`` for what the caller has to check before.
     public init(
         addresses: [IPAddress], ikePort: UInt16 = UDPPort.ike,
-        encapsulationPort: UInt16 = UDPPort.natTraversal
+        encapsulationPort: UInt16 = UDPPort.natTraversal, capturesDatagrams: Bool = true
     ) {
         precondition((1...Self.addressesMaximum).contains(addresses.count))
         precondition(ikePort != encapsulationPort)
         self.addresses = addresses
         self.ikePort = ikePort
         self.encapsulationPort = encapsulationPort
+        self.capturesDatagrams = capturesDatagrams
     }
 
     /// True when `address` is one of the cluster's. Asked for every packet.

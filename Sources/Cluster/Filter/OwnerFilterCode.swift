@@ -76,6 +76,10 @@ struct OwnerFilterCode {
         assembler.place(six)
         emitV6(transport: transport)
         assembler.place(fragmentV4)
+        if !front.capturesDatagrams {
+            load(.loadOctet, HeaderField.v4Protocol)
+            assembler.compare(.equal, UInt32(IPProtocol.udp), then: reject)
+        }
         emitRelayCheck()
         emitIdentification(HeaderField.v4Identification)
         assembler.place(transport)
@@ -174,6 +178,10 @@ struct OwnerFilterCode {
         assembler.place(fragment)
         // The whole header must be there.
         load(.loadWordAtX, 4)
+        if !front.capturesDatagrams {
+            load(.loadOctetAtX, 0)
+            assembler.compare(.equal, UInt32(IPProtocol.udp), then: reject)
+        }
         emitRelayCheck()
         emitFold()
         emitCookieHash(
@@ -248,10 +256,13 @@ struct OwnerFilterCode {
     private mutating func emitTransport() {
         let isUDP = assembler.label()
         let isIKE = assembler.label()
-        assembler.compare(.equal, UInt32(IPProtocol.udp), then: isUDP)
+        if front.capturesDatagrams {
+            assembler.compare(.equal, UInt32(IPProtocol.udp), then: isUDP)
+        }
         assembler.compare(.equal, UInt32(IPProtocol.esp), otherwise: reject)
         load(.loadWordAtX, 0)
         assembler.jump(spiHash)
+        guard front.capturesDatagrams else { return }
         assembler.place(isUDP)
         load(.loadHalfAtX, HeaderField.udpDestination)
         assembler.compare(.equal, UInt32(front.ikePort), then: isIKE)

@@ -159,6 +159,7 @@ extension Distribution {
         else { return .nobody }
         let source = IPAddress(.v4, at: base, HeaderField.v4Source)
         if load16(base, HeaderField.v4Fragment) & 0x3FFF != 0 {
+            guard front.captures(load8(base, HeaderField.v4Protocol)) else { return .nobody }
             if isRelayed { return .everyone }
             let identification = UInt32(load16(base, HeaderField.v4Identification))
             return .owner(identifier(ofFragmentFrom: source, identification: identification))
@@ -200,7 +201,9 @@ extension Distribution {
             payload = UnsafeRawBufferPointer(rebasing: payload[length...])
         }
         if next == IPProtocol.fragment {
-            guard let base = payload.baseAddress, payload.count >= 8 else { return .nobody }
+            guard let base = payload.baseAddress, payload.count >= 8,
+                front.captures(load8(base, 0))
+            else { return .nobody }
             if isRelayed { return .everyone }
             return .owner(
                 identifier(ofFragmentFrom: source, identification: load32(base, 4)))
@@ -230,7 +233,9 @@ extension Distribution {
     private func share(
         ofTransport kind: UInt8, _ payload: UnsafeRawBufferPointer, _ front: ClusterFront
     ) -> PacketShare {
-        guard let base = payload.baseAddress, payload.count >= 4 else { return .nobody }
+        guard let base = payload.baseAddress, payload.count >= 4, front.captures(kind) else {
+            return .nobody
+        }
         switch kind {
         case IPProtocol.esp:
             return .owner(identifier(of: SPI(load32(base, 0))))
@@ -243,5 +248,12 @@ extension Distribution {
         default:
             return .nobody
         }
+    }
+}
+
+extension ClusterFront {
+    /// False for what comes by the kernel's sockets.
+    fileprivate func captures(_ transport: UInt8) -> Bool {
+        capturesDatagrams || transport != IPProtocol.udp
     }
 }

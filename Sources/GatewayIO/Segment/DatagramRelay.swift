@@ -18,9 +18,9 @@ struct DatagramPath {
 extension SegmentSender {
     private static let udpBytes = 8
 
-    /// Sends a datagram, as the packet that it came in, to its owner's MAC address. The payload must
-    /// fit the device's MTU, as one of a row does that came over the same segment; otherwise false,
-    /// and nothing is sent.
+    /// Sends a datagram, as the packet that it came in, to its owner's MAC address. False, and
+    /// nothing is sent, when it does not fit the device's MTU; one of a row that came over the same
+    /// segment does.
     func relay(
         _ payload: UnsafeRawBufferPointer, path: DatagramPath, to owner: MACAddress
     ) -> Bool {

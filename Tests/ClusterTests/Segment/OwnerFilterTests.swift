@@ -20,19 +20,19 @@ import Wire
             identifierCount: count, cookieKey: CookieKey(bytes: random.bytes(20)))
     }
 
-    @Test(arguments: [16, 32, 64, 256, 1024, 4096])
-    func everyPacketIsItsOwners(count: Int) throws {
+    @Test(arguments: [16, 32, 64, 256, 1024, 4096], [segmentFront, socketFront])
+    func everyPacketIsItsOwners(count: Int, front: ClusterFront) throws {
         var random = SeededGenerator()
         let own = MACAddress(0x0200_0000_0001)
-        for _ in 0..<12 {
+        for _ in 0..<8 {
             let distribution = try distribution(count, &random)
-            let filter = OwnerFilter(distribution: distribution, front: segmentFront)
+            let filter = OwnerFilter(distribution: distribution, front: front)
             let owned = randomSet(count, &random)
             var onPackets = FilterInterpreter(filter.program(owned: owned, view: .packets))
             var onFrames = FilterInterpreter(
                 filter.program(owned: owned, view: .frames(own: own)), packetType: 2)
             var packets = SegmentPackets(
-                distribution: distribution, front: segmentFront, random: random)
+                distribution: distribution, front: front, random: random)
             for _ in 0..<400 {
                 let packet = packets.next()
                 let isMine = packet.share.isFor(owned)
@@ -42,10 +42,10 @@ import Wire
                 #expect(onFrames.run(frame) == accepted, "\(packet.name): \(frame)")
                 let shares = frame.withUnsafeBytes { bytes in
                     (
-                        distribution.share(ofFrame: bytes, front: segmentFront, own: own),
+                        distribution.share(ofFrame: bytes, front: front, own: own),
                         distribution.share(
                             ofPacket: UnsafeRawBufferPointer(rebasing: bytes[14...]),
-                            front: segmentFront)
+                            front: front)
                     )
                 }
                 #expect(shares.0 == packet.share && shares.1 == packet.share, "\(packet.name)")
@@ -61,19 +61,20 @@ import Wire
     @Test func filterAndShareAgreeOnWhatIsBroken() throws {
         var random = SeededGenerator()
         for round in 0..<300 {
+            let front = round.isMultiple(of: 2) ? segmentFront : socketFront
             let distribution = try distribution(256, &random)
             let owned = randomSet(256, &random)
             let own = MACAddress(0x0200_0000_0001)
-            let filter = OwnerFilter(distribution: distribution, front: segmentFront)
+            let filter = OwnerFilter(distribution: distribution, front: front)
             var interpreter = FilterInterpreter(
                 filter.program(owned: owned, view: .storedFrames(own: own)))
             var packets = SegmentPackets(
-                distribution: distribution, front: segmentFront, random: random)
+                distribution: distribution, front: front, random: random)
             let destination = round.isMultiple(of: 3) ? own : MACAddress(0x0300_0000_0001)
             let frame = SegmentPackets.frame(packets.next().octets, to: destination)
             random = packets.random
             for length in 0...frame.count {
-                agree(Array(frame[..<length]), &interpreter, distribution, owned, own)
+                agree(Array(frame[..<length]), &interpreter, distribution, front, owned, own)
             }
             for _ in 0..<100 {
                 var changed = frame
@@ -81,17 +82,17 @@ import Wire
                     let place = Int(random.next() % UInt64(min(changed.count, 80)))
                     changed[place] = UInt8(truncatingIfNeeded: random.next())
                 }
-                agree(changed, &interpreter, distribution, owned, own)
+                agree(changed, &interpreter, distribution, front, owned, own)
             }
         }
     }
 
     private func agree(
         _ frame: [UInt8], _ interpreter: inout FilterInterpreter, _ distribution: Distribution,
-        _ owned: [DistributionIdentifier], _ own: MACAddress
+        _ front: ClusterFront, _ owned: [DistributionIdentifier], _ own: MACAddress
     ) {
         let share = frame.withUnsafeBytes {
-            distribution.share(ofFrame: $0, front: segmentFront, own: own)
+            distribution.share(ofFrame: $0, front: front, own: own)
         }
         #expect((interpreter.run(frame) != 0) == share.isFor(owned), "\(share): \(frame)")
     }
