@@ -20,13 +20,15 @@ let package = Package(
         .library(
             name: "Spindle",
             targets: [
-                "Wire", "Crypto", "ESP", "CryptoCardSim", "Cluster", "Gateway", "GatewayIO",
-                "IKEStub", "SimKit", "Verification",
+                "Wire", "Crypto", "ESP", "CryptoCardSim", "Cluster", "EtcdStore", "Gateway",
+                "GatewayIO", "IKEStub", "SimKit", "Verification",
             ]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
@@ -62,6 +64,18 @@ let package = Package(
             swiftSettings: strict),
 
         // Edge and proof.
+        .target(
+            name: "EtcdStore",
+            dependencies: [
+                "CLinux", "Cluster", "Crypto",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
         .target(
             name: "GatewayIO",
             dependencies: [
@@ -134,6 +148,10 @@ let package = Package(
         .testTarget(
             name: "IKEStubTests",
             dependencies: ["Crypto", "ESP", "IKEStub", "TestSupport", "Wire"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "EtcdStoreTests",
+            dependencies: ["Cluster", "Crypto", "EtcdStore", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "VerificationTests", dependencies: ["Verification"], swiftSettings: strict),
