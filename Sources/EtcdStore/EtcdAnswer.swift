@@ -95,7 +95,7 @@ public struct EtcdAnswer: Hashable, Sendable {
             case ("TTL", .lease), ("TTL", .keptAlive): seconds = try cursor.number()
             case ("created", .watch): created = try cursor.flag()
             case ("canceled", .watch): canceled = try cursor.flag()
-            case ("compact_revision", .watch): compactRevision = try cursor.number()
+            case ("compact_revision", .watch): compactRevision = try cursor.revision()
             case ("fragment", .watch): fragment = try cursor.flag()
             case ("cancel_reason", .watch):
                 refusal = EtcdRefusal(code: nil, message: try cursor.text())
@@ -112,10 +112,19 @@ public struct EtcdAnswer: Hashable, Sendable {
         while let name = try cursor.nextName() {
             switch name {
             case "cluster_id": cluster = try cursor.number()
-            case "revision": revision = try cursor.number()
+            case "revision": revision = try cursor.revision()
             default: try cursor.skip()
             }
         }
+    }
+}
+
+extension JSONCursor {
+    /// Revisions are signed numbers in etcd, and never negative: one more has always room.
+    fileprivate mutating func revision() throws(MalformedAnswer) -> UInt64 {
+        let number: Int64 = try number()
+        guard number >= 0 else { throw MalformedAnswer("a negative revision") }
+        return UInt64(number)
     }
 }
 
@@ -126,8 +135,8 @@ extension EtcdAnswer.Pair {
             switch name {
             case "key": key = try cursor.octets()
             case "value": value = try cursor.octets()
-            case "create_revision": createRevision = try cursor.number()
-            case "mod_revision": modRevision = try cursor.number()
+            case "create_revision": createRevision = try cursor.revision()
+            case "mod_revision": modRevision = try cursor.revision()
             case "lease": lease = try cursor.number()
             default: try cursor.skip()
             }

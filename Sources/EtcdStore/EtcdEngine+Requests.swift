@@ -75,7 +75,7 @@ extension EtcdEngine {
         case .transaction(let transaction):
             job = Job(id, .transaction, .transaction(transaction, keys), .transaction)
         case .read(let prefix):
-            let read = PagedRead(keys, prefix: prefix)
+            let read = PagedRead(keyPrefix: configuration.keyPrefix, prefix: prefix)
             job = Job(id, .read(read), read.question, .read)
         case .watch(let prefix, let from):
             beginWatch(id, prefix: prefix, from: from)
@@ -210,7 +210,9 @@ extension EtcdEngine {
     private func settle(_ job: Job, _ status: UInt, _ body: [UInt8], _ link: EtcdLink) {
         do throws(EtcdError) {
             switch try read(body, job.question.form, status, link.endpoint) {
-            case .answered(let answer): try settle(job, answer, link)
+            case .answered(let answer):
+                if chosen != nil { trouble = nil }
+                try settle(job, answer, link)
             case .refused(let refusal): settle(job, refusal, link)
             }
         } catch {
@@ -277,7 +279,7 @@ extension EtcdEngine {
             // Compacted: the watch itself says from where on it could begin.
             if !refusal.isCompacted { confirmWatch(watch) }
         default:
-            outbox.trouble = .refused(link.endpoint, reason: refusal.message)
+            trouble = .refused(link.endpoint, reason: refusal.message)
             let isNotDone = job.isRepeatable || refusal.isSurelyNotDone
             finish(job, .failed(isNotDone ? .unavailable : .outcomeUnknown))
         }

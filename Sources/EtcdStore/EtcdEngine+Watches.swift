@@ -43,7 +43,10 @@ extension EtcdEngine {
     private static let fruitlessMaximum: Int64 = 30
 
     func beginWatch(_ id: UInt64, prefix: String, from: UInt64) {
-        let watch = Watch(id, WatchAssembly(keys, prefix: prefix, from: from))
+        let watch = Watch(
+            id,
+            WatchAssembly(
+                keyPrefix: configuration.keyPrefix, prefix: prefix, from: from))
         watches.updateValue(watch, forKey: id)?.stop()
         watch.patience = loop.assumeIsolated().scheduleTask(
             in: .nanoseconds(Int64(clamping: configuration.requestNanoseconds))
@@ -172,11 +175,10 @@ extension EtcdEngine {
     private func lose(_ watch: Watch, _ compactRevision: UInt64) {
         forget(watch)
         // See WatchAssembly: deletions in the revision itself are gone, too.
-        let oldest = compactRevision == .max ? compactRevision : compactRevision + 1
         outbox.post(
             watch.hasBegun
                 ? .watchLost(watch.id)
-                : .reply(.failed(.compacted(oldest: oldest)), to: watch.id))
+                : .reply(.failed(.compacted(oldest: compactRevision + 1)), to: watch.id))
     }
 
     // MARK: From time to time

@@ -1,8 +1,8 @@
 // The client's thread: which member is spoken to, and whether it can be.
 //
-//     nobody chosen ─▶ all members are probed at once ─▶ the first that answers is chosen
-//           ▲                                                    │ requests and watches go to it
-//           └── connection lost, no answer in time, no leader ───┘
+//     nobody chosen ─▶ all members are asked at once ─▶ the first that answers is chosen
+//           ▲                                                   │ requests, watches go to it
+//           └── connection lost, no answer in time, no leader ──┘
 //
 // A probe is a read through a majority. So no request is sent to a member that could not serve it,
 // and what waits meanwhile was surely not done.
@@ -45,6 +45,10 @@ final class EtcdEngine: @unchecked Sendable {
     private(set) var chosen: Int?
     /// The highest revision that a member told.
     private(set) var known: UInt64 = 0
+    /// Why the store can't be used; nil while it can.
+    var trouble: EtcdError? {
+        didSet { if trouble != oldValue { outbox.trouble = trouble } }
+    }
     /// Requests, by what they must not wait for.
     var lanes = Lane.allCases.map { LaneQueue(lane: $0) }
     /// The request that is under way on a connection.
@@ -174,13 +178,13 @@ final class EtcdEngine: @unchecked Sendable {
     func distrust(_ place: Int, _ error: EtcdError) {
         if chosen == place { chosen = nil }
         guard chosen == nil else { return }
-        outbox.trouble = error
+        trouble = error
         probeAll()
     }
 
     private func choose(_ place: Int) {
         chosen = place
-        outbox.trouble = nil
+        trouble = nil
         if let previous, previous != place { outbox.count { $0.failovers += 1 } }
         previous = place
         for lane in Lane.allCases { dispatch(lane) }
@@ -200,6 +204,7 @@ final class EtcdEngine: @unchecked Sendable {
             }
             let answer = try EtcdAnswer.read(body, as: form)
             if let refusal = answer.refusal { return .refused(refusal) }
+            guard answer.revision > 0 else { throw MalformedAnswer("no revision is told") }
             try check(answer)
             outbox.count { $0.answered += 1 }
             answeredAt = now

@@ -55,14 +55,6 @@ extension EtcdError: CustomStringConvertible {
         case .halfIdentity:
             "a certificate for etcd needs its key, and a key its certificate: name both or none"
         case .system(let reason): "no client of etcd can be started: \(reason)"
-        case .unreachable, .untrusted, .silent, .noLeader, .refused, .malformed, .otherCluster,
-            .wentBack:
-            trouble
-        }
-    }
-
-    private var trouble: String {
-        switch self {
         case .unreachable(let endpoint, let reason):
             "etcd at \(endpoint) can't be reached (\(reason)): check that it runs, and the "
                 + "network"
@@ -83,8 +75,7 @@ extension EtcdError: CustomStringConvertible {
             "etcd at \(endpoint) belongs to another cluster: name members of one cluster only"
         case .wentBack(let endpoint, let revision, let known):
             "etcd at \(endpoint) is at revision \(revision) after \(known): it lost what it had "
-                + "acknowledged, as by an old backup. Stop all nodes before they are started with it"
-        default: ""
+                + "acknowledged, as by an old backup: stop all nodes, and start them anew with it"
         }
     }
 }

@@ -25,8 +25,10 @@ struct EtcdQuestion {
         for condition in transaction.conditions {
             text.element("{\"target\":\"MOD\",\"key\":")
             text.octets(keys.octets(of: condition.key))
-            // An absent key has revision 0 in comparisons, which is what 0 stands for here.
-            text.add(",\"mod_revision\":\"\(condition.modRevision)\"}")
+            // An absent key has revision 0 in comparisons, which is what 0 stands for here. No key
+            // has the highest one.
+            let revision = min(condition.modRevision, UInt64(Int64.max))
+            text.add(",\"mod_revision\":\"\(revision)\"}")
         }
         text.begin("],\"success\":[")
         for operation in transaction.operations {

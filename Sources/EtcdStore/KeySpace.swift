@@ -1,7 +1,7 @@
 // Keys as nodes know them, and as they stand in etcd: behind a prefix that is the cluster's own.
 
 /// What stands before all keys of this cluster.
-struct KeySpace {
+struct KeySpace: Sendable {
     private let prefix: [UInt8]
 
     init(prefix: String) { self.prefix = Array(prefix.utf8) }
@@ -29,7 +29,7 @@ struct KeySpace {
 }
 
 /// All keys with one prefix, as etcd wants to be asked for them.
-struct KeyRange {
+struct KeyRange: Sendable {
     /// What all keys in it begin with.
     let prefix: [UInt8]
     /// The first key that may be in it.

@@ -1,9 +1,9 @@
 // A read of any size, in pages of one revision: no answer gets larger than what one may be.
 
-internal import Cluster
+public import Cluster
 
 /// How far a read has come.
-struct PagedRead {
+public struct PagedRead: Sendable {
     /// What a page should have, in octets.
     private static let pageOctets = 1 << 20
     private static let limits = 1...4096
@@ -22,10 +22,11 @@ struct PagedRead {
     private var restarts = 0
     private var isComplete = false
     /// Keys that no node can have written, as they are not UTF-8.
-    private(set) var foreignKeys = 0
+    public private(set) var foreignKeys = 0
 
-    init(_ keys: KeySpace, prefix: String) {
-        self.keys = keys
+    /// A read of all keys with `prefix`; before these stands `keyPrefix` in etcd.
+    public init(keyPrefix: String, prefix: String) {
+        keys = KeySpace(prefix: keyPrefix)
         range = keys.range(of: prefix)
     }
 
@@ -38,12 +39,12 @@ struct PagedRead {
     }
 
     /// All pairs, when they are there.
-    var reply: CoordinationReply? {
+    public var reply: CoordinationReply? {
         isComplete ? .pairs(pairs, revision: revision ?? 0) : nil
     }
 
-    /// Takes a page.
-    mutating func take(_ answer: EtcdAnswer) throws(MalformedAnswer) {
+    /// Takes a page. After an error the read is over.
+    public mutating func take(_ answer: EtcdAnswer) throws(MalformedAnswer) {
         guard answer.revision > 0, answer.pairs.count <= limit else {
             throw MalformedAnswer("a page of another read")
         }

@@ -3,10 +3,10 @@
 // etcd puts several revisions into one answer, and, if it gets large, splits it wherever it
 // likes (`fragment`). A revision is complete when a later one follows, or when the answer is over.
 
-internal import Cluster
+public import Cluster
 
 /// How far a watch has come.
-struct WatchAssembly {
+public struct WatchAssembly: Sendable {
     /// More octets in one revision than `--max-request-bytes` can be set to reasonably.
     private static let pendingOctetsMaximum = 64 << 20
 
@@ -19,13 +19,14 @@ struct WatchAssembly {
     private var last: UInt64 = 0
 
     /// All revisions before this one were given out.
-    private(set) var next: UInt64
+    public private(set) var next: UInt64
     /// Changes of keys that no node can have written, as they are not UTF-8.
-    private(set) var foreignKeys = 0
+    public private(set) var foreignKeys = 0
 
-    /// A watch for all keys in the range, from a revision on.
-    init(_ keys: KeySpace, prefix: String, from: UInt64) {
-        self.keys = keys
+    /// A watch from a revision on, for all keys with `prefix`; before these stands `keyPrefix` in
+    /// etcd.
+    public init(keyPrefix: String, prefix: String, from: UInt64) {
+        keys = KeySpace(prefix: keyPrefix)
         range = keys.range(of: prefix)
         next = max(from, 1)
     }
@@ -35,18 +36,21 @@ struct WatchAssembly {
     /// watches begin there; from one before, it says that something is missing.
     var question: EtcdQuestion { .watch(range, from: startRevision) }
 
-    /// The first revision that etcd is asked for.
-    var startRevision: UInt64 { max(next - 1, 1) }
+    /// The first revision that etcd is asked for; its numbers are signed.
+    var startRevision: UInt64 { min(max(next - 1, 1), UInt64(Int64.max)) }
 
     /// A new stream begins: what the last one left incomplete comes again.
-    mutating func restart() {
+    public mutating func restart() {
         pending = []
         pendingOctets = 0
         last = 0
     }
 
-    /// Takes an answer of the stream. Returns whole revisions, ascending.
-    mutating func take(_ answer: EtcdAnswer) throws(MalformedAnswer) -> [CoordinationChange] {
+    /// Takes an answer of the stream. Returns whole revisions, ascending. After an error the stream
+    /// must not go on.
+    public mutating func take(
+        _ answer: EtcdAnswer
+    ) throws(MalformedAnswer) -> [CoordinationChange] {
         var complete: [CoordinationChange] = []
         for event in answer.events {
             let revision = event.pair.modRevision

@@ -125,7 +125,7 @@ import Testing
     @Test(arguments: [
         "", "[]", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,\"a\":1}", "{\"a\":1 \"b\":2}",
         "{\"header\":{\"revision\":\"-1\"}}", "{\"header\":{\"revision\":\"+1\"}}",
-        "{\"header\":{\"revision\":\"18446744073709551616\"}}", "{\"header\":[]}",
+        "{\"header\":{\"revision\":\"9223372036854775808\"}}", "{\"header\":[]}",
         "{\"more\":1}", "{\"more\":tru}", "{\"kvs\":[{\"key\":\"YQ==\"}]}",
         "{\"kvs\":[{\"key\":\"Y\",\"mod_revision\":\"1\"}]}",
         "{\"kvs\":[{\"key\":\"YR==\",\"mod_revision\":\"1\"}]}",
@@ -204,7 +204,7 @@ import Testing
                     events.append(event("k/\(index)", revision))
                 }
             }
-            var assembly = WatchAssembly(KeySpace(prefix: ""), prefix: "k/", from: 6)
+            var assembly = WatchAssembly(keyPrefix: "", prefix: "k/", from: 6)
             var told: [CoordinationChange] = []
             while assembly.next <= revision {
                 // A stream from where it is wanted, which ends somewhere.
@@ -231,10 +231,10 @@ import Testing
         for events in [
             [event("k/1", 7), event("k/1", 6)], [event("other", 7)], [event("k/1", 3)],
         ] {
-            var assembly = WatchAssembly(KeySpace(prefix: ""), prefix: "k/", from: 6)
+            var assembly = WatchAssembly(keyPrefix: "", prefix: "k/", from: 6)
             #expect(throws: MalformedAnswer.self) { try assembly.take(answer(events)) }
         }
-        var assembly = WatchAssembly(KeySpace(prefix: "lab/"), prefix: "", from: 1)
+        var assembly = WatchAssembly(keyPrefix: "lab/", prefix: "", from: 1)
         var foreign = event("lab/", 2)
         foreign.pair.key += [0xFF]
         let told = try assembly.take(answer([foreign, event("lab/a", 2, isDelete: true)]))
@@ -257,7 +257,7 @@ import Testing
             page.revision = 4
             return page
         }
-        var read = PagedRead(KeySpace(prefix: ""), prefix: "k/")
+        var read = PagedRead(keyPrefix: "", prefix: "k/")
         try read.take(page(["k/1", "k/2"], more: true))
         #expect(read.reply == nil)
         for (keys, more) in [(["k/2"], true), (["l"], false), (["k/4", "k/3"], false), ([], true)] {

@@ -202,6 +202,7 @@ extension LiveEtcd {
             try driver.wait("the watch tells") { driver.changes[watch]?.count == 3 }
             #expect(ContinuousClock.now - start < .seconds(8))
             #expect(driver.changes[watch]?.map(\.key) == ["a", "b", "a"])
+            #expect(driver.client.statistics.stalls > 0)
         }
 
         @Test(arguments: [Interposer.Mode.cut(after: 900), .cut(after: 5000)])
@@ -225,6 +226,27 @@ extension LiveEtcd {
             }
             try writer.book.requireHeld(by: server, watch: driver.changes[watch, default: []])
             #expect(driver.client.statistics.resumptions > 0 && driver.lost.isEmpty)
+        }
+
+        /// An etcd that begins with nothing has the same name for its cluster as before. Who goes
+        /// on with it would give out numbers and generations for the second time.
+        @Test func anEmptiedStoreIsRefused() throws {
+            let server = try EtcdServer.alone()
+            let driver = try StoreDriver([server])
+            let watch = driver.submit(.watch(prefix: "", from: 1))
+            #expect(try driver.answer(watch) == .watching)
+            let revision = try driver.write("a")
+            server.kill()
+            try server.forget()
+            try server.start()
+            try server.waitUntilHealthy()
+            try driver.wait("the client notices") {
+                driver.client.trouble
+                    == .wentBack(server.endpoint, revision: 1, known: revision)
+            }
+            #expect(try driver.ask(.put("a")) == .failed(.unavailable))
+            #expect(try driver.ask(.read(prefix: "")) == .failed(.unavailable))
+            #expect(try server.keys("").isEmpty)
         }
 
         /// Without TLS anybody may change anything: nothing is promised but that it ends.

@@ -51,6 +51,8 @@ private struct ModelWalk {
         // Most watches here look where nothing happens; one that is begun anew would be lost when
         // its revision was compacted since.
         configuration.stallNanoseconds = 3600 * 1_000_000_000
+        configuration.requestNanoseconds = 20_000_000_000
+        configuration.probeNanoseconds = 5_000_000_000
         driver = try StoreDriver(configuration)
     }
 
@@ -94,6 +96,7 @@ private struct ModelWalk {
             }
             // Often right.
             if generator.next() % 5 == 0 { revision = generator.next() % (model.revision + 3) }
+            if generator.next() % 40 == 0 { revision = .max - generator.next() % 2 }
             transaction.conditions.append(.init(key: key, modRevision: revision))
         }
         for _ in 0..<generator.next() % 5 {

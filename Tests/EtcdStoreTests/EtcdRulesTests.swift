@@ -11,7 +11,7 @@ struct LiveEtcd {
     @Suite struct Rules {
         @Test func etcdctlSeesWhatIsWrittenAndIsSeen() throws {
             let server = try EtcdServer.alone()
-            let driver = try StoreDriver([server], prefix: "lab/")
+            let driver = try StoreDriver([server], prefix: "lab/", patient: true)
             let revision = try driver.write("spindle/a", "one")
             #expect(try server.keys("lab/spindle/a") == ["lab/spindle/a": revision])
             #expect(
@@ -36,7 +36,7 @@ struct LiveEtcd {
         /// some increments would be lost.
         @Test func conditionsHoldAgainstOthers() throws {
             let server = try EtcdServer.alone()
-            let drivers = try [StoreDriver([server]), StoreDriver([server])]
+            let drivers = try (0..<2).map { _ in try StoreDriver([server], patient: true) }
             var wins = 0
             var value = 0
             while wins < 60 {
@@ -71,7 +71,7 @@ struct LiveEtcd {
 
         @Test func leasesEndUnlessKeptAlive() throws {
             let server = try EtcdServer.alone()
-            let driver = try StoreDriver([server])
+            let driver = try StoreDriver([server], patient: true)
             guard case .lease(let lease) = try driver.ask(.grantLease(seconds: 1)),
                 case .lease(let kept) = try driver.ask(.grantLease(seconds: 2))
             else { throw TestTrouble("no leases") }
@@ -104,7 +104,7 @@ struct LiveEtcd {
         /// More than one page, more than one answer, and values as large as they may be.
         @Test func largeReadsAndRevisionsComeWhole() throws {
             let server = try EtcdServer.alone()
-            let driver = try StoreDriver([server])
+            let driver = try StoreDriver([server], patient: true)
             let watch = driver.submit(.watch(prefix: "big/", from: 1))
             var expected: [String: Int] = [:]
             var ids: [UInt64] = []
@@ -164,10 +164,7 @@ struct LiveEtcd {
 
         @Test func requestsDoNotWaitForReads() throws {
             let server = try EtcdServer.alone()
-            var configuration = EtcdConfiguration(endpoints: [server.endpoint])
-            // The test is not optimised.
-            configuration.requestNanoseconds = 20_000_000_000
-            let driver = try StoreDriver(configuration)
+            let driver = try StoreDriver([server], patient: true)
             for index in 0..<8 {
                 let value = [UInt8](repeating: 1, count: 1 << 20)
                 _ = try driver.ask(

@@ -171,6 +171,9 @@ final class EtcdServer {
         self.process = process
     }
 
+    /// Takes away what it has on disk.
+    func forget() throws { try FileManager.default.removeItem(atPath: scratch.path + "/data") }
+
     func waitUntilHealthy() throws {
         try waitUntil("etcd at \(endpoint) is healthy") {
             try etcdctl("endpoint", "health").code == 0

@@ -17,10 +17,18 @@ final class StoreDriver {
         client = try EtcdClient(configuration)
     }
 
-    /// A client of these servers.
-    convenience init(_ servers: [EtcdServer], prefix: String = "") throws {
-        try self.init(
-            EtcdConfiguration(endpoints: servers.map(\.endpoint), keyPrefix: prefix))
+    /// A client of these servers. A `patient` one is for tests in which nothing is to fail, on
+    /// machines that have much else to do.
+    convenience init(
+        _ servers: [EtcdServer], prefix: String = "", patient: Bool = false
+    ) throws {
+        var configuration = EtcdConfiguration(
+            endpoints: servers.map(\.endpoint), keyPrefix: prefix)
+        if patient {
+            configuration.requestNanoseconds = 20_000_000_000
+            configuration.probeNanoseconds = 5_000_000_000
+        }
+        try self.init(configuration)
     }
 
     /// Asks, without waiting.

@@ -32,6 +32,7 @@ private let targets: [String: @Sendable () -> Target] = [
     "algorithm-identifier": { algorithmIdentifier },
     "ike-state": { StateTarget().state },
     "ike-machine": { ikeMachine },
+    "etcd-answer": { etcdAnswer },
 ]
 
 private nonisolated(unsafe) let target: Target = {
