@@ -93,7 +93,7 @@ public struct EtcdConfiguration: Hashable, Sendable {
     public var probeNanoseconds: UInt64 = 500_000_000
     /// A watch that has told nothing for so many nanoseconds, while the store went on, is begun
     /// anew.
-    public var stallNanoseconds: UInt64 = 1_000_000_000
+    public var stallNanoseconds: UInt64 = 2_000_000_000
 
     /// A configuration with the usual times.
     public init(endpoints: [EtcdEndpoint], tls: EtcdTLS? = nil, keyPrefix: String = "") {

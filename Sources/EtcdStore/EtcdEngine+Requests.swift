@@ -105,8 +105,9 @@ extension EtcdEngine {
         job.patience?.cancel()
         job.patience = loop.assumeIsolated().scheduleTask(
             in: .nanoseconds(Int64(clamping: configuration.requestNanoseconds))
-        ) { [weak self, weak job] in
-            if let self, let job { giveUp(job) }
+        ) { [weak self] in
+            // The job is kept until its time is over, or that is cancelled.
+            self?.giveUp(job)
         }
     }
 

@@ -40,7 +40,7 @@ final class Watch {
 extension EtcdEngine {
     /// Without anything new, a watch is begun anew less often: what changes may be in a part of
     /// the store that it does not look at.
-    private static let fruitlessMaximum: Int64 = 30
+    private static let fruitlessMaximum: Int64 = 16
 
     func beginWatch(_ id: UInt64, prefix: String, from: UInt64) {
         let watch = Watch(

@@ -199,11 +199,15 @@ final class EtcdEngine: @unchecked Sendable {
     ) throws(EtcdError) -> Verdict {
         do throws(MalformedAnswer) {
             guard status == 200 else {
+                let refusal = try EtcdRefusal.read(body)
                 outbox.count { $0.answered += 1 }
-                return .refused(try EtcdRefusal.read(body))
+                return .refused(refusal)
             }
             let answer = try EtcdAnswer.read(body, as: form)
-            if let refusal = answer.refusal { return .refused(refusal) }
+            if let refusal = answer.refusal {
+                outbox.count { $0.answered += 1 }
+                return .refused(refusal)
+            }
             guard answer.revision > 0 else { throw MalformedAnswer("no revision is told") }
             try check(answer)
             outbox.count { $0.answered += 1 }
