@@ -20,7 +20,7 @@ let package = Package(
         .library(
             name: "Spindle",
             targets: [
-                "Wire", "Crypto", "ESP", "CryptoCardSim", "Cluster", "EtcdStore", "Gateway",
+                "Wire", "Crypto", "ESP", "CryptoCardSim", "Cluster", "EtcdMessages", "Gateway",
                 "GatewayIO", "IKEStub", "SimKit", "Verification",
             ]),
     ],
@@ -64,10 +64,11 @@ let package = Package(
             swiftSettings: strict),
 
         // Edge and proof.
+        .target(name: "EtcdMessages", dependencies: ["Cluster"], swiftSettings: strict),
         .target(
             name: "EtcdStore",
             dependencies: [
-                "CLinux", "Cluster", "Crypto",
+                "CLinux", "Cluster", "Crypto", "EtcdMessages",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -151,7 +152,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "EtcdStoreTests",
-            dependencies: ["Cluster", "Crypto", "EtcdStore", "TestSupport"],
+            dependencies: ["Cluster", "Crypto", "EtcdMessages", "EtcdStore", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "VerificationTests", dependencies: ["Verification"], swiftSettings: strict),

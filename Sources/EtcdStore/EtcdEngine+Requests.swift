@@ -2,6 +2,7 @@
 
 internal import Cluster
 internal import DequeModule
+internal import EtcdMessages
 internal import NIOCore
 
 /// Requests of one kind have connections of their own, so that none waits for one of another kind.

@@ -5,6 +5,7 @@
 // other answers: a watch that stays behind that, and silent, is begun anew where it is.
 
 internal import Cluster
+internal import EtcdMessages
 internal import NIOCore
 
 /// A watch. It is touched in the event loop only.

@@ -8,6 +8,7 @@
 // and what waits meanwhile was surely not done.
 
 internal import Cluster
+internal import EtcdMessages
 internal import NIOCore
 internal import NIOSSL
 

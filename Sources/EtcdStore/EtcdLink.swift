@@ -1,6 +1,7 @@
 // One connection to one member: HTTP/1.1, one question at a time.
 
 internal import Crypto
+internal import EtcdMessages
 internal import Glibc
 internal import NIOCore
 internal import NIOHTTP1

@@ -5,6 +5,7 @@ import Foundation
 import TestSupport
 import Testing
 
+@testable import EtcdMessages
 @testable import EtcdStore
 
 @Suite struct Answers {

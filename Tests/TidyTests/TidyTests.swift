@@ -37,9 +37,10 @@ private let arrows: [String: Set<String>] = [
     "Gateway": ["Cluster", "CryptoCardSim", "ESP", "Wire", "Crypto", "IKEStub"],
     // ── edge and proof ──
     "SimKit": ["Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub", "Wire"],
+    "EtcdMessages": ["Cluster"],
     "EtcdStore": [
-        "CLinux", "Cluster", "Crypto", "DequeModule", "Glibc", "NIOCore", "NIOHTTP1", "NIOPosix",
-        "NIOSSL", "NIOTLS", "Synchronization",
+        "CLinux", "Cluster", "Crypto", "DequeModule", "EtcdMessages", "Glibc", "NIOCore",
+        "NIOHTTP1", "NIOPosix", "NIOSSL", "NIOTLS", "Synchronization",
     ],
     "GatewayIO": [
         "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub",

@@ -1,7 +1,7 @@
 // What may answer in the place of etcd.
 
 import Cluster
-import EtcdStore
+import EtcdMessages
 
 /// The first octet says which question is answered; each line is an answer to it.
 func etcdAnswer(_ bytes: UnsafeRawBufferPointer) {

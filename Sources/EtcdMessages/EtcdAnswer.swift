@@ -176,7 +176,7 @@ public struct EtcdRefusal: Hashable, Sendable {
     /// For a log, and to tell refusals of one code apart.
     public let message: String
 
-    init(code: UInt32?, message: String) {
+    package init(code: UInt32?, message: String) {
         self.code = code
         self.message = message
     }
@@ -214,22 +214,22 @@ extension EtcdRefusal {
     private static let unauthenticated: UInt32 = 16
 
     /// The lease has expired or was never granted.
-    var isUnknownLease: Bool {
+    package var isUnknownLease: Bool {
         code == Self.notFound && message.contains("requested lease not found")
     }
 
     /// The revision asked for is gone.
-    var isCompacted: Bool { message.contains("required revision has been compacted") }
+    package var isCompacted: Bool { message.contains("required revision has been compacted") }
 
     /// The member knows no leader.
-    var isNoLeader: Bool { message == "etcdserver: no leader" }
+    package var isNoLeader: Bool { message == "etcdserver: no leader" }
 
     /// gRPC's limit of a message, in the gateway, was too small for the answer.
-    var isTooLarge: Bool { message.contains("received message larger than max") }
+    package var isTooLarge: Bool { message.contains("received message larger than max") }
 
     /// Whether it was surely not done. Everything else may come after the proposal: also "database
     /// space exceeded", which etcd says of the very change that exceeds it, and does.
-    var isSurelyNotDone: Bool {
+    package var isSurelyNotDone: Bool {
         switch code {
         case Self.invalidArgument, Self.notFound, Self.permissionDenied, Self.unimplemented,
             Self.unauthenticated:

@@ -34,10 +34,10 @@ public struct WatchAssembly: Sendable {
     /// What etcd is to be asked for, at the beginning and after every loss: one revision more than
     /// is wanted. When etcd compacts at a revision it drops the deletions in it, and still lets
     /// watches begin there; from one before, it says that something is missing.
-    var question: EtcdQuestion { .watch(range, from: startRevision) }
+    package var question: EtcdQuestion { .watch(range, from: startRevision) }
 
     /// The first revision that etcd is asked for; its numbers are signed.
-    var startRevision: UInt64 { min(max(next - 1, 1), UInt64(Int64.max)) }
+    package var startRevision: UInt64 { min(max(next - 1, 1), UInt64(Int64.max)) }
 
     /// A new stream begins: what the last one left incomplete comes again.
     public mutating func restart() {

@@ -31,7 +31,7 @@ public struct PagedRead: Sendable {
     }
 
     /// What is asked next.
-    var question: EtcdQuestion {
+    package var question: EtcdQuestion {
         var rest = range
         // The smallest key above the last one.
         if !lastKey.isEmpty { rest.first = lastKey + [0] }
@@ -75,7 +75,7 @@ public struct PagedRead: Sendable {
     }
 
     /// Begins again, as the revision is gone. False if that was tried often enough.
-    mutating func restart() -> Bool {
+    package mutating func restart() -> Bool {
         restarts += 1
         guard restarts <= Self.restartsMaximum else { return false }
         revision = nil
@@ -86,7 +86,7 @@ public struct PagedRead: Sendable {
     }
 
     /// Asks for less at a time. False if that is not possible.
-    mutating func shrink() -> Bool {
+    package mutating func shrink() -> Bool {
         guard limit > Self.limits.lowerBound else { return false }
         limit = max(limit / 8, Self.limits.lowerBound)
         return true

@@ -6,7 +6,7 @@ public struct MalformedAnswer: Error, Hashable, Sendable {
     /// What is wrong, for a log.
     public let reason: String
 
-    init(_ reason: String) { self.reason = reason }
+    package init(_ reason: String) { self.reason = reason }
 }
 
 /// A place in a JSON text. Names and values are asked for in the order in which they come.

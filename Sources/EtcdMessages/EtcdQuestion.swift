@@ -1,16 +1,16 @@
 // What the gateway of etcd is asked: a path, and JSON.
 
-internal import Cluster
+package import Cluster
 
 /// One request of HTTP.
-struct EtcdQuestion {
+package struct EtcdQuestion {
     /// Where it goes.
-    let path: String
+    package let path: String
     /// The JSON.
-    let body: [UInt8]
+    package let body: [UInt8]
 
     /// What the answer looks like.
-    let form: EtcdAnswer.Form
+    package let form: EtcdAnswer.Form
 
     private init(_ path: String, _ form: EtcdAnswer.Form, _ body: JSONText) {
         self.path = path
@@ -19,7 +19,9 @@ struct EtcdQuestion {
     }
 
     /// Changes keys if conditions hold.
-    static func transaction(_ transaction: CoordinationTransaction, _ keys: KeySpace) -> Self {
+    package static func transaction(
+        _ transaction: CoordinationTransaction, _ keys: KeySpace
+    ) -> Self {
         var text = JSONText(capacity: 1024)
         text.begin("{\"compare\":[")
         for condition in transaction.conditions {
@@ -51,7 +53,7 @@ struct EtcdQuestion {
     }
 
     /// Reads at most `limit` pairs; at a revision if one is given.
-    static func read(_ range: KeyRange, limit: Int, at revision: UInt64?) -> Self {
+    package static func read(_ range: KeyRange, limit: Int, at revision: UInt64?) -> Self {
         var text = JSONText(capacity: 128)
         text.add("{\"key\":")
         text.octets(range.first)
@@ -64,7 +66,7 @@ struct EtcdQuestion {
     }
 
     /// Reads nothing, but through a majority, and tells whether a revision is still kept.
-    static func probe(at revision: UInt64? = nil) -> Self {
+    package static func probe(at revision: UInt64? = nil) -> Self {
         var text = JSONText(capacity: 64)
         text.add("{\"key\":\"AA==\"")
         if let revision { text.add(",\"revision\":\"\(revision)\"") }
@@ -73,19 +75,19 @@ struct EtcdQuestion {
     }
 
     /// Begins a lease.
-    static func grant(seconds: Int) -> Self {
+    package static func grant(seconds: Int) -> Self {
         Self("/v3/lease/grant", .lease, JSONText("{\"TTL\":\"\(seconds)\"}"))
     }
 
     /// Lets a lease begin again.
-    static func keepAlive(_ lease: UInt64) -> Self {
+    package static func keepAlive(_ lease: UInt64) -> Self {
         Self(
             "/v3/lease/keepalive", .keptAlive,
             JSONText("{\"ID\":\"\(number(ofLease: lease))\"}"))
     }
 
     /// Ends a lease.
-    static func revoke(_ lease: UInt64) -> Self {
+    package static func revoke(_ lease: UInt64) -> Self {
         // The path that 3.3 and all later versions have.
         Self(
             "/v3/kv/lease/revoke", .revoked,
@@ -93,7 +95,7 @@ struct EtcdQuestion {
     }
 
     /// Follows the changes of a range.
-    static func watch(_ range: KeyRange, from revision: UInt64) -> Self {
+    package static func watch(_ range: KeyRange, from revision: UInt64) -> Self {
         var text = JSONText(capacity: 192)
         text.add("{\"create_request\":{\"key\":")
         text.octets(range.first)
