@@ -414,6 +414,9 @@ extension Gateway {
 
     /// Takes a tunnel out of both tables.
     mutating func drop(_ entry: AssociationHandle, _ now: UInt64) {
+        let spi = plane.table.status(of: entry).spi
+        entries.unclaimed.remove(spi)
+        ike?.begun.remove(spi)
         plane.close(entry)
         plane.table.remove(entry)
         plane.openWaiting(now)

@@ -8,12 +8,13 @@ import Wire
 
 extension Gateway {
     /// Hands a tunnel to its owner, again and again until it answers. The keys travel as they will
-    /// stand in the store: sealed.
+    /// stand in the store: sealed. False: no message has room for it.
+    @discardableResult
     mutating func sendForeign(
         _ inbound: consuming SecurityAssociation, _ outbound: consuming SecurityAssociation?,
         _ identifier: DistributionIdentifier, replacing old: SPI? = nil, sends: Bool = false,
         isOfStep: Bool = false, isLater: Bool = false, _ now: UInt64
-    ) {
+    ) -> Bool {
         let spi = inbound.parameters.spi
         let key = StoreKey.entry(identifier, spi)
         // The owner puts its own generation and limits in their places.
@@ -28,13 +29,14 @@ extension Gateway {
                 .event(
                     .refused(
                         spi, "its selectors are too many for the HA link: use fewer ranges")))
-            return
+            return false
         }
         ask(
             ForeignRequest(
                 number: entries.lastForeign + 1, spi: spi, identifier: identifier, sends: sends,
                 replaced: old, sealed: sealed, isOfStep: isOfStep, triedAt: 0, beganAt: now),
             isLater: isLater, now)
+        return true
     }
 
     /// Tells the owner of a tunnel that it sends from now on. A step of its IKE SA waits for that.
@@ -50,16 +52,20 @@ extension Gateway {
                 replaced: old, sealed: [], isOfStep: true, triedAt: 0, beganAt: now), now)
     }
 
-    /// Hands a tunnel that is on its way to the store to who owns its identifier now.
-    mutating func handOver(_ spi: SPI, replacing old: SPI?, sends: Bool) {
-        guard let entry = plane.table.find(spi) else { return }
-        sendForeign(
+    /// Hands a tunnel that is on its way to the store to who owns its identifier now. False: it is
+    /// not on its way any more.
+    mutating func handOver(_ spi: SPI, replacing old: SPI?, sends: Bool) -> Bool {
+        // What the store has is every node's, and stays in the table.
+        guard let entry = plane.table.find(spi), !plane.book.isStored(entry) else { return false }
+        let isAsked = sendForeign(
             plane.table.associations.association(of: entry), plane.outboundAssociation(of: entry),
             distribution.identifier(of: spi), replacing: old, sends: sends, isOfStep: true,
             isLater: true, tickedAt)
         entries.adding.removeAll { $0.spi == spi }
         plane.close(entry)
         plane.table.remove(entry)
+        if !isAsked { ike?.doomed.append(spi) }
+        return isAsked
     }
 
     /// `isLater`: a new allocation is about to take force.
@@ -197,8 +203,8 @@ extension Gateway {
         entries.foreign.remove(at: place)
         let spi = request.spi
         guard !request.sealed.isEmpty else {
-            // One that its owner does not have sends nothing.
-            return noteForeign(spi, isStored: true, max(now, tickedAt))
+            // What its owner does not have is over: its peer must know.
+            return noteForeign(spi, isStored: answer.code != .refused, max(now, tickedAt))
         }
         noteForeign(spi, isStored: answer.code == .stored, max(now, tickedAt))
         outputs.append(

@@ -58,11 +58,17 @@ extension Gateway {
         for key in memberKeys.keys where !present.contains(key.node) {
             memberKeys.noteMissing(key.node, now)
         }
+        // What claims entries before those.
+        let isSpeaking = ike != nil
+        for pair in pairs where isSpeaking {
+            if case .ike = StoreKey(text: pair.key) { take(pair, now) }
+        }
         for pair in pairs where pair.key != allocation?.key {
-            if case .entry = StoreKey(text: pair.key), !configuration.rules.hold(.snapshotAwaited) {
-                continue
+            switch StoreKey(text: pair.key) {
+            case .entry where !configuration.rules.hold(.snapshotAwaited): continue
+            case .ike where isSpeaking: continue
+            default: take(pair, now)
             }
-            take(pair, now)
         }
         if completeSince == nil { hadRecordAtStart = allocation != nil }
         endSnapshot()

@@ -188,6 +188,8 @@ extension Gateway {
                 spoken.insert(localSPI)
                 take(pair, now)
             }
+        }
+        for pair in pairs {
             guard case .entry(identifier, let spi) = StoreKey(text: pair.key),
                 reading.gone[spi] ?? 0 < pair.modRevision
             else { continue }

@@ -59,6 +59,5 @@ struct PendingEntries {
     var cleared = ClearedTunnels()
     /// By this one.
     var clearedHere = ClearedTunnels()
-    /// Tunnels of IKE SAs that no record of the store names, with the time since when.
-    var unclaimed: [SPI: UInt64] = [:]
+    var unclaimed = UnclaimedTunnels()
 }

@@ -111,6 +111,9 @@ extension Gateway {
         submitSteps(now)
         clearUnclaimed(now)
         guard now < plane.servingUntil else { return }
+        let doomed = ike?.doomed ?? []
+        ike?.doomed = []
+        for spi in doomed { deletePair(spi, now) }
         arriveSome(now)
         while let outcome = ike?.endpoint.advanceNext(to: now, seconds: secondsSince1970) {
             take(outcome, now)

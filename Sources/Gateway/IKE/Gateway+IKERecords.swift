@@ -10,7 +10,6 @@ import Wire
 extension Gateway {
     /// IKE SAs that a node begins to speak for in one tick: some milliseconds' worth.
     private static var arrivalsPerTick: Int { 64 }
-    private static var claimNanoseconds: UInt64 { 3_000_000_000 }
 
     // MARK: From the store
 
@@ -20,10 +19,8 @@ extension Gateway {
     ) {
         let known = ike?.record(record.identifier, record.localSPI)
         // This node's own: entries that other nodes own are here by now, too.
-        if pair.modRevision == known?.revision { follow(record, since: nil) }
-        for pair in known?.pairs ?? []
-        where !record.pairs.contains(where: { $0.spi == pair.spi }) {
-            entries.unclaimed[pair.spi] = now
+        if pair.modRevision == known?.revision, ike?.homes[record.localSPI] != nil {
+            follow(record, since: nil)
         }
         let isAbsent = contents.isAbsent(record.identifier)
         let lacksState = known?.sealed.isEmpty == true && !isAbsent
@@ -38,10 +35,13 @@ extension Gateway {
                 revision: pair.modRevision, sealed: isAbsent ? [] : pair.value,
                 peer: record.peer, flow: record.flow, pairs: record.pairs,
                 addresses: record.addresses))
+        for pair in known?.pairs ?? [] { noteUnclaimed(pair.spi, now) }
+        for pair in record.pairs { entries.unclaimed.remove(pair.spi) }
         let isNew = ike?.homes[record.localSPI] == nil
         if isNew, plane.owns(record.identifier) {
             // Another node speaks for it no more, and has told everything.
-            ike?.arrivals.append((record.identifier, record.localSPI, isExact: true))
+            let isAwaiting = plane.roles[Int(record.identifier.value)] == .awaiting
+            ike?.arrivals.append((record.identifier, record.localSPI, isExact: !isAwaiting))
         }
     }
 
@@ -74,19 +74,14 @@ extension Gateway {
     /// A tunnel of an IKE SA whose record is not known, or not yet.
     mutating func noteUnclaimed(_ spi: SPI, _ now: UInt64) {
         guard let ike, ike.stored(spi) == nil else { return }
-        entries.unclaimed[spi] = now
+        entries.unclaimed.note(spi, now)
     }
 
-    /// Clears tunnels that were stored for negotiations whose end the store never saw. What the
-    /// records say counts only while they come.
+    /// Clears tunnels that were stored for negotiations whose end the store never saw.
     mutating func clearUnclaimed(_ now: UInt64) {
-        guard !entries.unclaimed.isEmpty, ike != nil else { return }
-        if client.isAway(nowNanoseconds: now) {
-            for spi in entries.unclaimed.keys { entries.unclaimed[spi] = now }
-        }
-        let late = entries.unclaimed.filter { now >= $0.value + Self.claimNanoseconds }
-        for spi in late.keys.sorted(by: { $0.value < $1.value }) {
-            entries.unclaimed[spi] = nil
+        if client.isAway(nowNanoseconds: now) { entries.unclaimed.interrupt(now) }
+        for _ in 0..<Self.arrivalsPerTick {
+            guard let spi = entries.unclaimed.takeLate(now) else { return }
             guard let entry = plane.table.find(spi), plane.book.isStored(entry),
                 ike?.stored(spi) == nil
             else { continue }
@@ -95,7 +90,7 @@ extension Gateway {
                 clear(spi, nowNanoseconds: now)
                 outputs.append(.event(.cleared(spi)))
             } else {
-                entries.unclaimed[spi] = now
+                entries.unclaimed.note(spi, now)
             }
         }
     }
@@ -112,12 +107,15 @@ extension Gateway {
     /// A record left the store.
     mutating func forget(_ home: DistributionIdentifier, _ localSPI: UInt64, _ revision: UInt64) {
         guard let known = ike?.record(home, localSPI), known.revision < revision else { return }
-        for pair in known.pairs { entries.unclaimed[pair.spi] = tickedAt }
-        ike?.setRecord(home, localSPI, nil)
         // Another node was told that the peer has forgotten it.
-        guard ike?.homes[localSPI] == home else { return }
-        ike?.endpoint.forget(localSPI: localSPI)
-        ike?.leave(localSPI)
+        let isOver = ike?.homes[localSPI] == home
+        if isOver {
+            ike?.endpoint.forget(localSPI: localSPI)
+            ike?.leave(localSPI)
+        }
+        ike?.setRecord(home, localSPI, nil)
+        for pair in known.pairs { noteUnclaimed(pair.spi, tickedAt) }
+        guard isOver else { return }
         for number in ike?.steps.indices ?? 0..<0 {
             ike?.steps[number].writes.removeAll { $0.localSPI == localSPI }
         }
@@ -288,10 +286,11 @@ extension Gateway {
         step.departures += leaving.filter { !step.departures.contains($0) }
         for spi in pairs {
             let began = step.sending.first { $0.spi == spi }
-            handOver(spi, replacing: began?.replaced, sends: began != nil)
+            if handOver(spi, replacing: began?.replaced, sends: began != nil) {
+                step.foreign.append(spi)
+            }
         }
         step.installs.removeAll { pairs.contains($0) }
-        step.foreign += pairs
         ike?.steps[number] = step
         return leaving
     }
@@ -324,7 +323,7 @@ extension Gateway {
         }
         for spi in step.installs {
             entries.adding.removeAll { $0.spi == spi }
-            if let entry = plane.table.find(spi) {
+            if let entry = plane.table.find(spi), !plane.book.isStored(entry) {
                 plane.close(entry)
                 plane.table.remove(entry)
             }

@@ -28,8 +28,11 @@ extension Gateway {
                 let order = order(of: spi, replacing: child.replaces)
                 ike?.orders[spi] = order
                 if isElsewhere(spi) {
-                    hand(child, now)
-                    step.foreign.append(spi)
+                    if hand(child, now) {
+                        step.foreign.append(spi)
+                    } else {
+                        ike?.doomed.append(spi)
+                    }
                 } else if let reason = installPair(child, now) {
                     refused.append((spi, reason))
                 } else {
@@ -61,7 +64,7 @@ extension Gateway {
     }
 
     /// The peer believes in a pair for which there is no room here.
-    private mutating func deletePair(_ spi: SPI, _ now: UInt64) {
+    mutating func deletePair(_ spi: SPI, _ now: UInt64) {
         guard let endpoint = ike?.endpoint, let owner = endpoint.localSPI(ofChild: spi),
             let outcome = endpoint.command(
                 .deleteChild(spi), localSPI: owner, now: now, seconds: secondsSince1970)
@@ -76,7 +79,7 @@ extension Gateway {
     }
 
     /// Hands a pair to the owner of its identifier (the patent's foreign entry).
-    private mutating func hand(_ child: NewChild, _ now: UInt64) {
+    private mutating func hand(_ child: NewChild, _ now: UInt64) -> Bool {
         sendForeign(
             SecurityAssociation(copying: child.inbound),
             SecurityAssociation(copying: child.outbound),
@@ -370,6 +373,7 @@ extension Gateway {
                 if var value = write.value, contents.takes(key, revision: revision) {
                     value.revision = revision
                     ike?.setRecord(write.home, write.localSPI, value)
+                    for pair in value.pairs { entries.unclaimed.remove(pair.spi) }
                 } else {
                     contents.noteGone(
                         speaker: write.localSPI, of: write.home, through: revision)

@@ -88,6 +88,8 @@ struct IKESide {
     /// Places of the pairs that this node speaks for, in the order of policies: a successor keeps
     /// that of its predecessor, which is gone sooner.
     var orders: [SPI: UInt64] = [:]
+    /// Pairs that no node has: their peers must know.
+    var doomed: [SPI] = []
     /// IKE SAs that have changed since their last record in ways that a successor can do without.
     var unsaved: Set<UInt64> = []
     /// IKE SAs of the store that are to be gone on with. `isExact`: with all that was done before.
