@@ -107,6 +107,29 @@ extension LiveNodeTests {
         #expect(after.map(\.localSPI) == before.map(\.localSPI))
     }
 
+    /// The rule for routes is the namespace's: a second node there would take it away at its end.
+    @Test func aSecondNodeLeavesTheFirstItsRoutes() throws {
+        let lab = try LiveLab()
+        let node = try lab.startNode("gw", Self.one)
+        let peer = try lab.startStrongSwan()
+        defer { _ = peer.stop() }
+        try #require(try lab.ask("gw", "initiate", "peer").code == 0, "\(node.text)")
+        let own = "  ike_port: 600\n  encapsulation_port: 601\n  tunnel: {device: second0}\n"
+        let first = try String(contentsOfFile: lab.scratch.path("gw.yaml"), encoding: .utf8)
+        let second = first.replacingOccurrences(of: "gw.control\n", with: "second\n" + own)
+        try #require(second != first)
+        let file = try lab.scratch.write(Data(second.utf8), as: "second.yaml")
+        let outcome = try lab.run(
+            in: "gw", ["timeout", "20", Program.path(of: "spindle"), "node", "--config", file])
+        #expect(outcome.code == 1, "\(outcome.testDescription)")
+        #expect(
+            outcome.complaint.contains("another node has the routes"),
+            "\(outcome.testDescription)")
+        #expect(try lab.ping(from: "gw", "10.88.0.1", "10.101.0.1") == 5)
+        let down = try lab.ask("gw", "terminate", "peer")
+        #expect(down.code == 0 && down.complaint.contains("closed"), "\(down.testDescription)")
+    }
+
     // A pair that was deleted receives for 5 s more.
     @Test func routesGoWithTheirPair() throws {
         let lab = try LiveLab()

@@ -196,10 +196,15 @@ public enum ControlConnection {
             }
             let count = read(descriptor.number, &room, room.count)
             guard count > 0 else {
+                let isOfPeer = request.command == .initiate || request.command == .terminate
+                let late =
+                    isOfPeer
+                    ? "no answer of the peer within \(seconds) s: the node goes on asking; see "
+                        + "spindle list, or wait longer (--timeout)"
+                    : "no answer within \(seconds) s"
                 throw .system(
                     doing: "asking the node at \(path)",
-                    reason: count == 0
-                        ? "it ended before it answered" : "no answer within \(seconds) s")
+                    reason: count == 0 ? "it ended before it answered" : late)
             }
             received += room[..<count]
         }

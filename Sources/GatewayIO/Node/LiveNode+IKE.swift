@@ -9,7 +9,9 @@ extension LiveNode {
     /// Carries out what the gateway wants done, in order.
     func carry() {
         member.carry(now)
+        // Who waits for the end of something hears first what there is to say of it.
         var established: [UInt64] = []
+        var closed: [UInt64] = []
         for output in member.takeOutputs() {
             switch output {
             case .message(let datagram, let path): send(datagram, path)
@@ -19,16 +21,19 @@ extension LiveNode {
             case .report(let report):
                 log(report.level == .info ? .info : .warning, report.description)
                 tell(report)
-            case .event(let event): take(event, &established)
+            case .event(let event): take(event, &established, &closed)
             // There is nobody else, and nothing moves.
             case .datagram, .request, .inner, .outer: break
             }
         }
         for fault in member.takeFaults() { log(.warning, "\(fault)") }
         established.forEach(answerAwaited)
+        closed.forEach(noteClosed)
     }
 
-    private func take(_ event: GatewayEvent, _ established: inout [UInt64]) {
+    private func take(
+        _ event: GatewayEvent, _ established: inout [UInt64], _ closed: inout [UInt64]
+    ) {
         switch event {
         case .established(let spi): beginPair(spi)
         case .lingering(let spi): withdrawRoutes(of: spi)
@@ -40,7 +45,7 @@ extension LiveNode {
             noteEstablished(localSPI)
             let children = member.gateway.association(localSPI: localSPI)?.children ?? []
             for child in children where child.isCurrent { beginPair(child.inbound) }
-        case .ikeClosed(let localSPI): noteClosed(localSPI)
+        case .ikeClosed(let localSPI): closed.append(localSPI)
         case .refused(let spi, let reason): log(.warning, "the pair \(spi) is refused: \(reason)")
         case .reallocated: break
         case .recordRefused, .generationsLow, .generationsSpent, .tableRefused:

@@ -12,6 +12,8 @@ public enum NodeError: Error, Equatable, CustomStringConvertible {
     case noTunnelDriver(String)
     /// A device of the name is in use.
     case deviceBusy(String)
+    /// Another node has routes and the rule for them in this network namespace.
+    case routesInUse
     /// Another node listens at the control socket.
     case controlInUse(String)
     /// A path that is too long for a socket.
@@ -37,6 +39,9 @@ public enum NodeError: Error, Equatable, CustomStringConvertible {
                 + "container"
         case .deviceBusy(let name):
             "the device \(name) is in use: stop the other node, or configure another name"
+        case .routesInUse:
+            "another node has the routes of this network namespace: stop it, or start this one in "
+                + "a namespace of its own"
         case .controlInUse(let path):
             "another node listens at \(path): stop it, or configure another control socket"
         case .controlPath(let path):

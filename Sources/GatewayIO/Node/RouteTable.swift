@@ -18,6 +18,7 @@ final class RouteTable {
         let length: Int
     }
 
+    private let claim: FileDescriptor
     private let netlink: Netlink
     private let device: UInt32
     /// How many pairs want each route.
@@ -25,6 +26,7 @@ final class RouteTable {
 
     /// Sets the rules for both families.
     init(device: UInt32) throws(NodeError) {
+        claim = try Self.claim()
         netlink = try Netlink()
         self.device = device
         for family in [AF_INET, AF_INET6] {
@@ -36,6 +38,33 @@ final class RouteTable {
                 throw .last("setting the rule for routing table \(Self.number)")
             }
         }
+    }
+
+    /// One node of a network namespace has the rule: who stopped would take it from the other. An
+    /// abstract socket (unix(7)) is of its namespace, and goes with the process however that ends.
+    private static func claim() throws(NodeError) -> FileDescriptor {
+        let number = socket(
+            AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard number >= 0 else { throw .last("claiming routing table \(Self.number)") }
+        let claim = FileDescriptor(number)
+        let name = Array("spindle-routes-\(Self.number)".utf8)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { path in
+            for (place, octet) in name.enumerated() { path[1 + place] = octet }
+        }
+        let length = MemoryLayout<sa_family_t>.size + 1 + name.count
+        let cause = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(number, $0, socklen_t(length)) == 0 ? 0 : errno
+            }
+        }
+        guard cause == 0 else {
+            if cause == EADDRINUSE { throw .routesInUse }
+            errno = cause
+            throw .last("claiming routing table \(Self.number)")
+        }
+        return claim
     }
 
     /// Takes rules and routes away. The routes would go with the device anyway.
