@@ -80,8 +80,8 @@ let package = Package(
         .target(
             name: "GatewayIO",
             dependencies: [
-                "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway",
-                "IKEStub", "Wire",
+                "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages",
+                "Gateway", "IKEStub", "Wire",
                 .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: strict),

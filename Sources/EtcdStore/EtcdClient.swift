@@ -2,18 +2,9 @@
 // and answers and changes are fetched when a file says that there are some.
 
 public import Cluster
+public import EtcdMessages
 internal import NIOCore
 internal import NIOPosix
-
-/// What the store has to say.
-public enum EtcdEvent: Hashable, Sendable {
-    /// The answer to a request.
-    case reply(CoordinationReply, to: UInt64)
-    /// Whole revisions, in ascending order, that the watch has not told yet.
-    case changes([CoordinationChange], ofWatch: UInt64)
-    /// The watch is over: what came next is no longer known.
-    case watchLost(UInt64)
-}
 
 /// What happened since the start.
 public struct EtcdStatistics: Hashable, Sendable {
@@ -43,7 +34,7 @@ public struct EtcdStatistics: Hashable, Sendable {
 ///
 /// All calls may come from any thread. Requests are answered in whatever order etcd answers them:
 /// they go over several connections, so that none waits for a slow one of another kind.
-public final class EtcdClient: Sendable {
+public final class EtcdClient: CoordinationBackend {
     private let group: MultiThreadedEventLoopGroup
     private let outbox: Outbox
     private let engine: EtcdEngine
@@ -74,7 +65,7 @@ public final class EtcdClient: Sendable {
     /// return. It belongs to the client.
     public var file: Int32 { outbox.file }
 
-    /// Asks for something. The answer comes as ``EtcdEvent/reply(_:to:)`` with the same number,
+    /// Asks for something. The answer comes as ``CoordinationEvent/reply(_:to:)`` with the same number,
     /// once, within the time limit. Precondition: the number is not that of a request that waits
     /// or of a watch that goes on; no key is empty.
     public func submit(_ request: CoordinationRequest, id: UInt64) {
@@ -92,11 +83,14 @@ public final class EtcdClient: Sendable {
     }
 
     /// Takes what came since the last call.
-    public func takeEvents() -> [EtcdEvent] { outbox.take() }
+    public func takeEvents() -> [CoordinationEvent] { outbox.take() }
 
     /// What happened since the start.
     public var statistics: EtcdStatistics { outbox.statistics }
 
     /// Why etcd can't be used just now; nil while it can. For a log.
     public var trouble: EtcdError? { outbox.trouble }
+
+    /// ``trouble`` in one line.
+    public var troubleText: String? { trouble?.description }
 }

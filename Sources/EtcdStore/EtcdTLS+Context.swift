@@ -1,6 +1,7 @@
 // Certificates and keys from files, and what is demanded of the other end.
 
 internal import Crypto
+internal import EtcdMessages
 internal import Glibc
 internal import NIOSSL
 

@@ -2,6 +2,7 @@
 
 internal import CLinux
 internal import Cluster
+internal import EtcdMessages
 internal import Glibc
 internal import Synchronization
 
@@ -11,7 +12,7 @@ final class Outbox: Sendable {
     private static let octetsMaximum = 64 << 20
 
     private struct State {
-        var events: [EtcdEvent] = []
+        var events: [CoordinationEvent] = []
         var octets = 0
         var statistics = EtcdStatistics()
         var trouble: EtcdError?
@@ -31,7 +32,7 @@ final class Outbox: Sendable {
     deinit { close(file) }
 
     /// Adds an event. The first one that waits raises the file.
-    func post(_ event: EtcdEvent) {
+    func post(_ event: CoordinationEvent) {
         let octets = event.octets
         let isFirst = state.withLock {
             $0.events.append(event)
@@ -45,7 +46,7 @@ final class Outbox: Sendable {
     }
 
     /// Takes all events.
-    func take() -> [EtcdEvent] {
+    func take() -> [CoordinationEvent] {
         var count: UInt64 = 0
         // Before the queue: what comes in between raises the file again.
         _ = read(file, &count, 8)
@@ -73,7 +74,7 @@ final class Outbox: Sendable {
     }
 }
 
-extension EtcdEvent {
+extension CoordinationEvent {
     /// About how much memory it takes.
     fileprivate var octets: Int {
         guard case .changes(let changes, _) = self else { return 0 }

@@ -1,5 +1,6 @@
 // Throw-away authorities and certificates, made by the openssl program.
 
+import EtcdMessages
 import EtcdStore
 import Foundation
 

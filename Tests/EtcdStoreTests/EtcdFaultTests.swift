@@ -2,6 +2,7 @@
 // a fault that never comes while something is under way: so each demands that some were hit.
 
 import Cluster
+import EtcdMessages
 import EtcdStore
 import Foundation
 import Glibc

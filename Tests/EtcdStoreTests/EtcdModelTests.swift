@@ -2,6 +2,7 @@
 // histories of watches. What would fool it is a mistake that both have: hence etcdctl in the other
 // tests, and a model that has a reference of its own (ClusterTests).
 
+import EtcdMessages
 import EtcdStore
 import TestSupport
 import Testing

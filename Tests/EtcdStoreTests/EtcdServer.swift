@@ -1,5 +1,6 @@
 // A real etcd on loopback, which goes with the test.
 
+import EtcdMessages
 import EtcdStore
 import Foundation
 import Glibc

@@ -2,6 +2,7 @@
 
 import Cluster
 import Crypto
+import EtcdMessages
 import Foundation
 import Glibc
 import Testing

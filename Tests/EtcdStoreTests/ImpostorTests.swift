@@ -1,6 +1,7 @@
 // Whoever answers in the place of etcd. No etcd is needed.
 
 import Cluster
+import EtcdMessages
 import EtcdStore
 import Glibc
 import Synchronization

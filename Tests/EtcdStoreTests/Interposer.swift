@@ -1,5 +1,6 @@
 // Stands between a client and etcd, and does to their connections what networks do.
 
+import EtcdMessages
 import EtcdStore
 import Glibc
 import Synchronization

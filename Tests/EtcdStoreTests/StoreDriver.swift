@@ -1,6 +1,7 @@
 // Uses the client as the loop of a node does: it waits for the file, then takes what there is.
 
 import Cluster
+import EtcdMessages
 import EtcdStore
 import Glibc
 import Testing

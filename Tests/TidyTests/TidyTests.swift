@@ -43,8 +43,8 @@ private let arrows: [String: Set<String>] = [
         "NIOHTTP1", "NIOPosix", "NIOSSL", "NIOTLS", "Synchronization",
     ],
     "GatewayIO": [
-        "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "Gateway", "IKEStub",
-        "Wire", "Foundation", "Glibc", "Synchronization", "Yams",
+        "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages", "Gateway",
+        "IKEStub", "Wire", "Foundation", "Glibc", "Synchronization", "Yams",
     ],
     "Verification": [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",
