@@ -92,8 +92,8 @@ let package = Package(
         .executableTarget(
             name: "spindle",
             dependencies: [
-                "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "IKEStub",
-                "SimKit", "Verification", "Wire",
+                "Cluster", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages", "EtcdStore",
+                "Gateway", "GatewayIO", "IKEStub", "SimKit", "Verification", "Wire",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -37,6 +37,22 @@ extension Gateway {
         balance.loads.packetsPerSecond(of: identifier)
     }
 
+    /// Hands over all that this node owns, as if its weight were 0, for as long as this process
+    /// lives. What an operator said of its weight stays for the next one.
+    public mutating func leave(nowNanoseconds now: UInt64) {
+        isLeaving = true
+        balance.nextLookAt = 0
+        pump(now)
+    }
+
+    /// True when the node is to own nothing: an operator said so in the store, or it says so
+    /// itself.
+    func isDraining(_ member: NodeID) -> Bool {
+        if weights[member] == 0 { return true }
+        guard member != node else { return isLeaving }
+        return membership.link(to: member)?.last?.flags.contains(.draining) ?? false
+    }
+
     // MARK: Monitoring (604)
 
     /// Tells all others at intervals how many packets the identifiers have. One that came between
@@ -78,7 +94,10 @@ extension Gateway {
 
     /// The cluster's load as this node knows it.
     var clusterLoad: ClusterLoad {
-        ClusterLoad(costs: balance.loads.costs(configuration.balancing), weights: weights)
+        var weights = weights
+        for link in membership.links where isDraining(link.node) { weights[link.node] = 0 }
+        if isLeaving { weights[node] = 0 }
+        return ClusterLoad(costs: balance.loads.costs(configuration.balancing), weights: weights)
     }
 
     // MARK: Deciding (605)

@@ -154,7 +154,7 @@ extension Gateway {
     ) -> AllocationRecord? {
         let allocation = record.allocation
         for candidate in memberKeys.present
-        where !allocation.nodes.contains(candidate) && weights[candidate] != 0 {
+        where !allocation.nodes.contains(candidate) && !isDraining(candidate) {
             if membership.isWelcome(candidate, nowNanoseconds: now) {
                 return welcome(candidate, record)
             }

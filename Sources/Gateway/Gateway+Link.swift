@@ -13,6 +13,7 @@ extension Gateway {
     mutating func handle(_ message: HALinkMessage, from peer: NodeID, _ now: UInt64) {
         switch message {
         case .heartbeat(let heartbeat):
+            if heartbeat.flags.contains(.draining) != isDraining(peer) { balance.nextLookAt = 0 }
             membership.note(heartbeat, from: peer, nowNanoseconds: now)
             answerHeartbeat(of: peer, now)
         case .checkpoints(let checkpoints):
@@ -55,7 +56,7 @@ extension Gateway {
         if !publishing.isOverrunning { flags.insert(.withinLease) }
         if client.isComplete { flags.insert(.tableComplete) }
         if now < plane.servingUntil { flags.insert(.serving) }
-        if weights[node] == 0 { flags.insert(.draining) }
+        if isLeaving || weights[node] == 0 { flags.insert(.draining) }
         return flags
     }
 

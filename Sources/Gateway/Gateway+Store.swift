@@ -182,7 +182,7 @@ extension Gateway {
     }
 
     private mutating func noteMember(_ member: NodeID, _ key: MemberRecord, _ now: UInt64) {
-        let isOther = memberKeys.note(member, incarnation: key.incarnation)
+        let isOther = memberKeys.note(member, key)
         if member == node {
             if key.incarnation != incarnation { becomeStale(now) } else { isReplaced = false }
             return

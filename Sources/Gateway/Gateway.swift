@@ -48,6 +48,8 @@ public struct Gateway: ~Copyable {
     var hadRecordAtStart = false
     /// Another process has the node's key.
     var isReplaced = false
+    /// Its operator wants it gone: it hands over what it owns.
+    public internal(set) var isLeaving = false
 
     var decision: Decision?
     /// The last record that this process offered to the store.
@@ -87,7 +89,8 @@ public struct Gateway: ~Copyable {
         let incarnation = random.next() | 1
         let seal = try RecordSeal(secret)
         let key = StoreKey.member(configuration.node)
-        let value = Self.sealed(MemberRecord(incarnation: incarnation).encode(), key, seal, &random)
+        let record = MemberRecord(incarnation: incarnation, endpoint: configuration.endpoint)
+        let value = Self.sealed(record.encode(), key, seal, &random)
         let count = configuration.distribution.identifierCount
         self.configuration = configuration
         self.incarnation = incarnation
@@ -136,6 +139,14 @@ public struct Gateway: ~Copyable {
 
     /// True when this node handles the identifier's packets, as far as its right to serve lasts.
     public func owns(_ identifier: DistributionIdentifier) -> Bool { plane.owns(identifier) }
+
+    /// Where a node is reached, as it said in the store; nil: it has not.
+    public func endpoint(of peer: NodeID) -> MemberEndpoint? {
+        memberKeys.key(of: peer)?.endpoint
+    }
+
+    /// Nodes that have a session with the store, ascending.
+    public var presentNodes: [NodeID] { memberKeys.present }
 
     /// Makes the card fail.
     public mutating func inject(_ fault: CardFault) { plane.card.inject(fault) }
@@ -332,6 +343,20 @@ public struct Gateway: ~Copyable {
                 var bits: UInt64 = 0
                 for place in word << 6..<min(roles.count, (word + 1) << 6) {
                     bits |= (roles[place].isOwner ? 1 : 0) << UInt64(place & 63)
+                }
+                words[word] = bits
+            }
+        }
+    }
+
+    /// One bit for each identifier, in words of 64: packets come here that are not another node's,
+    /// also while they are held.
+    package borrowing func writeHeard(to words: inout [UInt64]) {
+        plane.roles.withUnsafeBufferPointer { roles in
+            for word in words.indices {
+                var bits: UInt64 = 0
+                for place in word << 6..<min(roles.count, (word + 1) << 6) {
+                    bits |= (roles[place] == .foreign ? 0 : 1) << UInt64(place & 63)
                 }
                 words[word] = bits
             }

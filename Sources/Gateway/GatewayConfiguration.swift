@@ -20,6 +20,8 @@ public struct GatewayConfiguration: Sendable {
     public var node: NodeID
     /// How packets are turned into distribution identifiers; equal on all nodes.
     public var distribution: Distribution
+    /// Where the other nodes reach this one; nil where all are in one process.
+    public var endpoint: MemberEndpoint?
     /// Sessions of the card; a tunnel takes one for each direction.
     public var cardCapacity = 65_536
     /// Key schedules the card keeps ready, about 1 KiB each.

@@ -7,6 +7,8 @@ struct MemberKeys {
     struct Key {
         let node: NodeID
         var incarnation: UInt64
+        /// Where it is.
+        var endpoint: MemberEndpoint?
         /// When this node saw the key go; nil while it is there.
         var missingSince: UInt64?
     }
@@ -15,15 +17,15 @@ struct MemberKeys {
     private(set) var keys: [Key] = []
 
     /// Notes a key; true when it is of another process than before.
-    mutating func note(_ node: NodeID, incarnation: UInt64) -> Bool {
+    mutating func note(_ node: NodeID, _ record: MemberRecord) -> Bool {
+        let key = Key(node: node, incarnation: record.incarnation, endpoint: record.endpoint)
         if let place = keys.firstIndex(where: { $0.node == node }) {
-            let isOther = keys[place].incarnation != incarnation
-            keys[place].incarnation = incarnation
-            keys[place].missingSince = nil
+            let isOther = keys[place].incarnation != record.incarnation
+            keys[place] = key
             return isOther
         }
         let place = keys.firstIndex { $0.node > node } ?? keys.endIndex
-        keys.insert(Key(node: node, incarnation: incarnation), at: place)
+        keys.insert(key, at: place)
         return true
     }
 

@@ -1,6 +1,9 @@
 // `spindle node`: one live node, until a signal ends it.
 
 import ArgumentParser
+import Cluster
+import EtcdMessages
+import EtcdStore
 import Foundation
 import GatewayIO
 
@@ -40,7 +43,7 @@ struct NodeCommand: ParsableCommand {
         guard !handover || configuration.stateDirectory != nil else {
             throw NodeError.needsState("--handover leaves the tunnels to the next start")
         }
-        let node = try LiveNode(configuration) { level, text in
+        let node = try LiveNode(configuration, store: Self.store(configuration)) { level, text in
             complain("\(Self.time()) \(level.rawValue) \(text)")
         }
         if handover { node.farewell = .handover }
@@ -53,6 +56,19 @@ struct NodeCommand: ParsableCommand {
             }
         }
         node.run()
+    }
+
+    /// How a member of a cluster reaches what all members have in common.
+    private static func store(_ configuration: NodeConfiguration) -> LiveNode.Store? {
+        guard let settings = configuration.cluster?.store else { return nil }
+        func connect() throws(NodeError) -> any CoordinationBackend {
+            do throws(EtcdError) {
+                return try EtcdClient(settings)
+            } catch {
+                throw .store(error)
+            }
+        }
+        return connect
     }
 
     /// UTC with milliseconds, as RFC 3339 writes it.

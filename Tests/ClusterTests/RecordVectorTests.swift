@@ -25,7 +25,13 @@ private struct Fields: Decodable {
         let sendLimit, receiveEdge, receiveLimit: UInt64
     }
 
+    struct Endpoint: Decodable {
+        let address, station: String
+        let port: UInt16
+    }
+
     let epoch, incarnation: UInt64?
+    let endpoint: Endpoint?
     let nodes, owners, generations, successors, overruns: [UInt16]?
     let identifier, generation, weight: UInt16?
     let sendLimit, receiveLimit: UInt64?
@@ -161,6 +167,9 @@ private struct Association: Decodable {
         case "member":
             let record = try MemberRecord(decoding: plain)
             #expect(record.incarnation == one.fields.incarnation, comment)
+            #expect(record.endpoint?.address.description == one.fields.endpoint?.address, comment)
+            #expect(record.endpoint?.port == one.fields.endpoint?.port, comment)
+            #expect(record.endpoint?.station.description == one.fields.endpoint?.station, comment)
             return record.encode()
         case "weight":
             let record = try WeightRecord(decoding: plain)

@@ -50,8 +50,9 @@ private let arrows: [String: Set<String>] = [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",
     ],
     "spindle": [
-        "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "IKEStub", "SimKit",
-        "Verification", "Wire", "ArgumentParser", "Foundation", "Glibc", "Synchronization",
+        "Cluster", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages", "EtcdStore", "Gateway",
+        "GatewayIO", "IKEStub", "SimKit", "Verification", "Wire", "ArgumentParser", "Foundation",
+        "Glibc", "Synchronization",
     ],
 ]
 

@@ -3,6 +3,7 @@ docs/cluster-protocol.md."""
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import os
 import struct
@@ -347,8 +348,15 @@ def leases(identifier, generation, entries):
     return "lease", "spindle/lease/%04x" % identifier, fields, plain
 
 
-def member(node, incarnation):
-    return "member", "spindle/member/%05d" % node, {"node": node, "incarnation": incarnation}, u8(1) + u64(incarnation)
+def member(node, incarnation, address=None, port=0, station=None):
+    fields = {"node": node, "incarnation": incarnation}
+    plain = u8(1) + u64(incarnation)
+    if address is None:
+        return "member", "spindle/member/%05d" % node, fields, plain + u8(0)
+    octets = ipaddress.ip_address(address).packed
+    fields["endpoint"] = {"address": address, "port": port, "station": station}
+    plain += u8(4 if len(octets) == 4 else 6) + octets + u16(port) + bytes.fromhex(station.replace(":", ""))
+    return "member", "spindle/member/%05d" % node, fields, plain
 
 
 def weight(node, value):
@@ -427,7 +435,10 @@ def records():
         "lease-none": leases(0, 1, []),
         "lease": leases(0xABC, 7, [(256, 0, 0, 0), (257, 128, 127, 255), (2**32 - 1, TOP, TOP, TOP)]),
         "lease-many": leases(4095, 65535, [(1000 + i, i * i, i, i + 2 ** (i % 60)) for i in range(300)]),
-        "member": member(3, 0x0123456789ABCDEF), "member-65535": member(65535, 0), "weight": weight(3, 100),
+        "member": member(3, 0x0123456789ABCDEF), "member-65535": member(65535, 0),
+        "member-v4": member(1, 1, "10.99.0.1", 4501, "02:00:00:00:00:01"),
+        "member-v6": member(2, 2**64 - 1, "fd99::2", 65535, "fe:dc:ba:98:76:54"),
+        "weight": weight(3, 100),
         "weight-drain": weight(12345, 0), "weight-largest": weight(1, 65535),
         "tunnel": tunnel(7, 3, 4096, 8192, *pair("cluster/tunnel", gcm, 0x1001)),
         "tunnel-inbound-only": tunnel(7, 3, 0, TOP, pair("cluster/half", gcm, 0x1002)[0], None),
@@ -478,12 +489,20 @@ def refused_record_cases():
     add("seal-other-place", kind, text, seal(entry_key(7, 0x1002), plain, "place"), "seal")
     add("seal-other-cluster", kind, text, seal(text, plain, "cluster", key=m.stream("cluster/other", 32)), "seal")
 
-    for name in ("allocation-smallest", "lease", "member", "weight", "tunnel", "tunnel-inbound-only"):
+    for name in ("allocation-smallest", "lease", "member", "member-v4", "member-v6", "weight", "tunnel", "tunnel-inbound-only"):
         kind, text, _, plain = all_records[name]
         bad(f"{name}-version-2", kind, text, b"\2" + plain[1:])
         bad(f"{name}-longer", kind, text, plain + b"\0")
         for cut in range(len(plain)):
             bad(f"{name}-cut-{cut}", kind, text, plain[:cut])
+
+    for name, lead in {
+        "family": u8(5) + bytes(4), "unspecified": u8(4) + bytes(4), "multicast": u8(4) + bytes([224, 0, 0, 1]),
+    }.items():
+        bad("member-" + name, "member", "spindle/member/00001", u8(1) + u64(1) + lead + u16(1) + bytes(6))
+    lead = u8(1) + u64(1) + u8(4) + bytes([10, 0, 0, 1])
+    bad("member-port-0", "member", "spindle/member/00001", lead + u16(0) + bytes(6))
+    bad("member-group", "member", "spindle/member/00001", lead + u16(1) + b"\1" + bytes(5))
 
     def bad_allocation(name, epoch=1, nodes=(1, 2), count=16, owner=1, generation=1, successor=0, overrun=0):
         columns = ([value] + [other] * (count - 1) for value, other in ((owner, 1), (generation, 1), (successor, 0), (overrun, 0)))

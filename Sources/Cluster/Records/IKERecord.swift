@@ -161,34 +161,7 @@ public struct IKERecord: ~Copyable {
     }
 }
 
-extension OctetWriter {
-    fileprivate mutating func family(_ family: IPAddress.Family) { uint8(family == .v4 ? 4 : 6) }
-
-    fileprivate mutating func address(_ address: IPAddress) {
-        guard address.family == .v6 else { return uint32(UInt32(truncatingIfNeeded: address.low)) }
-        uint64(address.high)
-        uint64(address.low)
-    }
-}
-
 extension OctetReader {
-    fileprivate mutating func family() throws(EncodingFault) -> IPAddress.Family {
-        switch try uint8() {
-        case 4: .v4
-        case 6: .v6
-        default: throw .range
-        }
-    }
-
-    fileprivate mutating func address(
-        _ family: IPAddress.Family
-    ) throws(EncodingFault) -> IPAddress {
-        switch family {
-        case .v4: IPAddress(v4: try uint32())
-        case .v6: IPAddress(high: try uint64(), low: try uint64())
-        }
-    }
-
     fileprivate mutating func flag() throws(EncodingFault) -> Bool {
         switch try uint8() {
         case 0: false

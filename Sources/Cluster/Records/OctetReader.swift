@@ -67,6 +67,22 @@ struct OctetReader {
 
     mutating func spi() throws(EncodingFault) -> SPI { SPI(try uint32()) }
 
+    /// One octet, 4 or 6.
+    mutating func family() throws(EncodingFault) -> IPAddress.Family {
+        switch try uint8() {
+        case 4: .v4
+        case 6: .v6
+        default: throw .range
+        }
+    }
+
+    mutating func address(_ family: IPAddress.Family) throws(EncodingFault) -> IPAddress {
+        switch family {
+        case .v4: IPAddress(v4: try uint32())
+        case .v6: IPAddress(high: try uint64(), low: try uint64())
+        }
+    }
+
     /// A list of `count` elements of at least `bytesMinimum` octets each: a count that the octets
     /// can't hold is refused before memory is taken for it.
     mutating func list<Element>(
@@ -143,6 +159,14 @@ struct OctetWriter {
     mutating func generation(_ value: UInt16) {
         precondition(value >= 1, "generations begin with 1")
         uint16(value)
+    }
+
+    mutating func family(_ family: IPAddress.Family) { uint8(family == .v4 ? 4 : 6) }
+
+    mutating func address(_ address: IPAddress) {
+        guard address.family == .v6 else { return uint32(UInt32(truncatingIfNeeded: address.low)) }
+        uint64(address.high)
+        uint64(address.low)
     }
 
     /// Precondition: the list has at most 65535 elements.

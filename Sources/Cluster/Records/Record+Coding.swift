@@ -162,17 +162,46 @@ extension TunnelLease {
 extension MemberRecord {
     /// The record as it is sealed.
     public func encode() -> [UInt8] {
-        OctetWriter.array(count: 9) { writer in
+        let addressBytes = endpoint.map { $0.address.family == .v4 ? 4 : 16 }
+        return OctetWriter.array(count: 10 + (addressBytes.map { $0 + 8 } ?? 0)) { writer in
             writer.recordVersion()
             writer.uint64(incarnation)
+            guard let endpoint else { return writer.uint8(0) }
+            writer.family(endpoint.address.family)
+            writer.address(endpoint.address)
+            writer.uint16(endpoint.port)
+            writer.uint16(UInt16(truncatingIfNeeded: endpoint.station.value >> 32))
+            writer.uint32(UInt32(truncatingIfNeeded: endpoint.station.value))
         }
     }
 
     /// Reads an opened record.
     public init(decoding bytes: UnsafeRawBufferPointer) throws(RecordError) {
-        incarnation = try decodeRecord(bytes) { reader throws(RecordError) in
-            try field { () throws(EncodingFault) in try reader.uint64() }
+        self = try decodeRecord(bytes) { reader throws(RecordError) in
+            try field { () throws(EncodingFault) in
+                let incarnation = try reader.uint64()
+                let endpoint = try reader.endpoint()
+                return MemberRecord(incarnation: incarnation, endpoint: endpoint)
+            }
         }
+    }
+}
+
+extension OctetReader {
+    /// Nil after an octet of 0.
+    fileprivate mutating func endpoint() throws(EncodingFault) -> MemberEndpoint? {
+        var ahead = self
+        guard try ahead.uint8() != 0 else {
+            self = ahead
+            return nil
+        }
+        let address = try address(try family())
+        let port = try uint16()
+        let station = MACAddress(UInt64(try uint16()) << 32 | UInt64(try uint32()))
+        guard !address.isUnspecified, !address.isMulticast, port != 0, !station.isGroup else {
+            throw .range
+        }
+        return MemberEndpoint(address: address, port: port, station: station)
     }
 }
 

@@ -8,34 +8,44 @@ internal import Wire
 /// gives a copy of every packet to raw sockets: IPv4 ones with their headers, IPv6 ones without.
 final class ESPSocket {
     let address: IPAddress
-    let descriptor: FileDescriptor
+    /// Nil where ESP comes another way.
+    let descriptor: FileDescriptor?
     private let sender: FileDescriptor
 
-    init(_ address: IPAddress) throws(NodeError) {
+    init(_ address: IPAddress, receives: Bool = true) throws(NodeError) {
         self.address = address
+        descriptor = receives ? try Self.openReceiver(address) : nil
         let isV6 = address.family == .v6
-        let kind =
-            Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-            | Int32(SOCK_NONBLOCK.rawValue)
-        let receiving = socket(isV6 ? AF_INET6 : AF_INET, kind, Int32(IPPROTO_ESP))
-        guard receiving >= 0 else { throw .last("opening a raw socket for ESP") }
-        descriptor = FileDescriptor(receiving)
         // The engine's packets have their headers.
-        let sending = socket(isV6 ? AF_INET6 : AF_INET, kind, Int32(IPPROTO_RAW))
-        guard sending >= 0 else { throw .last("opening a raw socket") }
-        sender = FileDescriptor(sending)
-        try sending.set(SOL_SOCKET, SO_MARK, Int32(RouteTable.number))
+        let number = socket(isV6 ? AF_INET6 : AF_INET, Self.kind, Int32(IPPROTO_RAW))
+        guard number >= 0 else { throw .last("opening a raw socket") }
+        sender = FileDescriptor(number)
+        try number.set(SOL_SOCKET, SO_MARK, Int32(RouteTable.number))
+        try isV6
+            ? number.set(Int32(IPPROTO_IPV6), IPV6_HDRINCL, 1)
+            : number.set(Int32(IPPROTO_IP), IP_HDRINCL, 1)
+        _ = number.trySet(SOL_SOCKET, SO_SNDBUFFORCE, 8 << 20)
+    }
+
+    private static var kind: Int32 {
+        Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+    }
+
+    private static func openReceiver(_ address: IPAddress) throws(NodeError) -> FileDescriptor {
+        let isV6 = address.family == .v6
+        let number = socket(isV6 ? AF_INET6 : AF_INET, kind, Int32(IPPROTO_ESP))
+        guard number >= 0 else { throw .last("opening a raw socket for ESP") }
+        let descriptor = FileDescriptor(number)
         if isV6 {
-            try sending.set(Int32(IPPROTO_IPV6), IPV6_HDRINCL, 1)
-            try receiving.set(Int32(IPPROTO_IPV6), IPV6_RECVTCLASS, 1)
-            _ = receiving.trySet(Int32(IPPROTO_IPV6), IPV6_FREEBIND, 1)
+            try number.set(Int32(IPPROTO_IPV6), IPV6_RECVTCLASS, 1)
+            _ = number.trySet(Int32(IPPROTO_IPV6), IPV6_FREEBIND, 1)
         } else {
-            try sending.set(Int32(IPPROTO_IP), IP_HDRINCL, 1)
-            _ = receiving.trySet(Int32(IPPROTO_IP), IP_FREEBIND, 1)
+            _ = number.trySet(Int32(IPPROTO_IP), IP_FREEBIND, 1)
         }
-        _ = receiving.trySet(SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
-        let isBound = SocketAddress(address, 0).withPointer { bind(receiving, $0, $1) }
+        _ = number.trySet(SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+        let isBound = SocketAddress(address, 0).withPointer { bind(number, $0, $1) }
         guard isBound == 0 else { throw .last("binding the raw socket for ESP to \(address)") }
+        return descriptor
     }
 
     /// Sends a whole packet to the address in its header.

@@ -22,11 +22,13 @@ extension LiveNode {
                 log(report.level == .info ? .info : .warning, report.description)
                 tell(report)
             case .event(let event): take(event, &established, &closed)
-            // There is nobody else, and nothing moves.
-            case .datagram, .request, .inner, .outer: break
+            case .inner(let packet): deliver(packet)
+            case .outer(let packet): packet.withUnsafeBytes { send(outer: $0) }
+            // The member carries them itself.
+            case .datagram, .request: break
             }
         }
-        for fault in member.takeFaults() { log(.warning, "\(fault)") }
+        for fault in member.takeFaults() { log(.warning, fault) }
         established.forEach(answerAwaited)
         closed.forEach(noteClosed)
     }
@@ -47,10 +49,34 @@ extension LiveNode {
             for child in children where child.isCurrent { beginPair(child.inbound) }
         case .ikeClosed(let localSPI): closed.append(localSPI)
         case .refused(let spi, let reason): log(.warning, "the pair \(spi) is refused: \(reason)")
-        case .reallocated: break
+        case .reallocated(let report): note(report)
         case .recordRefused, .generationsLow, .generationsSpent, .tableRefused:
             log(.warning, "\(event)")
         }
+    }
+
+    /// A node alone has nothing to tell: it owns everything.
+    private func note(_ report: ReallocationReport) {
+        guard cluster != nil, report.gained + report.lost > 0 else { return }
+        log(
+            .info,
+            "epoch \(report.epoch): \(report.gained) identifiers gained, \(report.lost) lost; "
+                + "\(report.loaded + report.hosted) tunnels loaded, \(report.updated) ready "
+                + "before, \(report.cleared) cleared")
+        for refusal in report.refusals {
+            log(.warning, "the tunnel \(refusal.spi) found no room: \(refusal.reason)")
+        }
+    }
+
+    /// An inner packet that was held while its tunnel moved.
+    private func deliver(_ packet: [UInt8]) {
+        guard case .segment(let inside) = protected else { return }
+        var packet = packet
+        packet.withUnsafeMutableBytes { bytes in
+            guard let base = bytes.baseAddress, HopLimit.decrement(base) else { return }
+            inside.send(UnsafeRawBufferPointer(bytes), nowNanoseconds: now)
+        }
+        inside.flush()
     }
 
     private func socket(for path: IKEPath) -> DatagramSocket? {
@@ -83,7 +109,7 @@ extension LiveNode {
 
     private func noteEstablished(_ localSPI: UInt64) {
         guard let summary = member.gateway.association(localSPI: localSPI),
-            summary.hasOwnVirtualAddress, let routes
+            summary.hasOwnVirtualAddress, case .device(let device, let routes?) = protected
         else { return }
         for address in summary.virtualAddresses {
             let cause = routes.setAddress(address, isNew: true)

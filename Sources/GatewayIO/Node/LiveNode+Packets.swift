@@ -10,7 +10,7 @@ internal import Wire
 extension LiveNode {
     private static var udpBytes: Int { 8 }
     /// Batches out of the device before others have their turn.
-    private static var turnsMaximum: Int { 4 }
+    static var turnsMaximum: Int { 4 }
 
     // MARK: From the peers
 
@@ -35,13 +35,32 @@ extension LiveNode {
             while offset < length {
                 if room.free == 0 { open(socket) }
                 let bytes = min(segmentBytes, length - offset)
+                defer { offset += bytes }
+                if relays(room.address(slot) + offset, bytes, source, socket) { continue }
                 room.piece.copyMemory(from: room.address(slot) + offset, byteCount: bytes)
                 wrap(room.piece, bytes, source, socket)
                 room.appendPiece(of: slot, before: socket.headerBytes, count: bytes)
-                offset += bytes
             }
         }
         open(socket)
+    }
+
+    /// True for a datagram of a row that is another node's: it came here with the first of the
+    /// row, to nobody else, and goes on to its owner.
+    private func relays(
+        _ datagram: UnsafeRawPointer, _ bytes: Int, _ source: DatagramSource,
+        _ socket: DatagramSocket
+    ) -> Bool {
+        guard let cluster else { return false }
+        let payload = UnsafeRawBufferPointer(start: datagram, count: bytes)
+        guard
+            let station = cluster.otherStation(
+                of: payload, hasMarker: socket.hasMarker, owners)
+        else { return false }
+        let path = DatagramPath(
+            source: source.remote, sourcePort: source.port, destination: socket.address,
+            destinationPort: socket.port, trafficClass: source.trafficClass)
+        return cluster.outside.relay(payload, path: path, to: station)
     }
 
     /// Writes the headers of a datagram before it.
@@ -66,12 +85,14 @@ extension LiveNode {
 
     private func open(_ socket: DatagramSocket) {
         open { index in receiveMessage(index, socket) }
+        cluster?.outside.flush()
     }
 
     /// ESP as a protocol of its own; IPv6 comes without its header.
     func receivePackets(_ socket: ESPSocket) {
         let isV6 = socket.address.family == .v6
-        for slot in 0..<arrivals.receive(socket.descriptor, room) {
+        guard let descriptor = socket.descriptor else { return }
+        for slot in 0..<arrivals.receive(descriptor, room) {
             let length = arrivals.length(slot)
             guard isV6 else {
                 room.append(slot: slot, before: 0, count: length)
@@ -89,21 +110,33 @@ extension LiveNode {
     }
 
     /// Shows a batch to the gateway, and gives what comes out to whom it is for.
-    private func open(ike: (Int) -> Void) {
+    func open(ike: (Int) -> Void) {
         guard room.count > 0 else { return }
         let now = now
         member.gateway.receive(room.batch, verdicts: room.answers, nowNanoseconds: now)
         for index in 0..<room.count {
             switch room.verdicts[index] {
-            case .delivered:
-                device.write(room.descriptors[index])
+            case .delivered: deliver(room.descriptors[index], now)
             case .ike: ike(index)
             case .dropped, .foreign, .held, .natKeepalive, .other: break
             }
         }
-        device.flush()
+        switch protected {
+        case .device(let device, _): device.flush()
+        case .segment(let inside): inside.flush()
+        }
         room.clear()
         if member.gateway.hasOutputs { carry() }
+    }
+
+    /// Gives an inner packet to the protected network.
+    private func deliver(_ descriptor: PacketDescriptor, _ now: UInt64) {
+        switch protected {
+        case .device(let device, _): device.write(descriptor)
+        case .segment(let inside):
+            guard HopLimit.decrement(descriptor.buffer + descriptor.offset) else { return }
+            inside.send(descriptor.packet, nowNanoseconds: now)
+        }
     }
 
     private func receiveMessage(_ index: Int, _ socket: DatagramSocket) {
@@ -120,16 +153,16 @@ extension LiveNode {
     // MARK: From the protected network
 
     /// Packets that the routes led into the device.
-    func sendPackets() {
+    func sendPackets(_ device: TunnelDevice) {
         for _ in 0..<Self.turnsMaximum {
-            let isEmpty = readPackets()
+            let isEmpty = readPackets(device)
             seal()
             if isEmpty { return }
         }
     }
 
     /// Fills a good part of a batch; true when nothing is left in the device.
-    private func readPackets() -> Bool {
+    private func readPackets(_ device: TunnelDevice) -> Bool {
         while room.free > PacketRoom.slots / 2 {
             // A row is cut at once, and leaves its slot to the next packet.
             let slot = room.count
@@ -159,7 +192,7 @@ extension LiveNode {
     }
 
     /// Has a batch sealed, and sends it.
-    private func seal() {
+    func seal() {
         guard room.count > 0 else { return }
         member.gateway.send(room.batch, verdicts: room.answers, nowNanoseconds: now)
         var row = DatagramRow()
@@ -167,8 +200,7 @@ extension LiveNode {
             let packet = room.descriptors[index].packet
             guard let outer = OuterHeader(packet) else { continue }
             guard outer.isUDP else {
-                espSockets.first { $0.address == outer.source }?
-                    .send(packet, to: outer.destination)
+                sendESP(packet, outer)
                 continue
             }
             let payloadBytes = packet.count - outer.payloadOffset
@@ -177,6 +209,20 @@ extension LiveNode {
         }
         send(&row)
         room.clear()
+        if cluster != nil, member.gateway.hasOutputs { carry() }
+    }
+
+    private func sendESP(_ packet: UnsafeRawBufferPointer, _ outer: OuterHeader) {
+        espSockets.first { $0.address == outer.source }?.send(packet, to: outer.destination)
+    }
+
+    /// Sends one packet that the gateway had held back.
+    func send(outer packet: UnsafeRawBufferPointer) {
+        guard let outer = OuterHeader(packet) else { return }
+        guard outer.isUDP else { return sendESP(packet, outer) }
+        var row = DatagramRow()
+        row.append(outer, packet, batch)
+        send(&row)
     }
 
     /// Sends what was collected for one peer.

@@ -6,6 +6,12 @@ internal import IKEStub
 internal import Wire
 
 extension LiveNode {
+    /// Nil where the node sets none.
+    var routes: RouteTable? {
+        guard case .device(_, let routes) = protected else { return nil }
+        return routes
+    }
+
     /// Routes to what the peer of a pair protects.
     func addRoutes(of spi: SPI, named name: String) {
         guard let status = member.gateway.status(of: spi), let outbound = status.outbound else {

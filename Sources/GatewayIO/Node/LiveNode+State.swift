@@ -18,12 +18,13 @@ extension LiveNode {
 
     /// Clears what nobody answers for any more, and begins with the manually keyed tunnels.
     func begin(_ manual: ManualTunnels) {
+        guard let sole else { return }
         clearOrphans(besides: Set(manual.items.map(\.spi)))
-        for item in manual.new { establish(item) }
+        for item in manual.new { establish(item, sole) }
         for item in manual.items { announce(item.tunnel) }
         // A tunnel that got new keys begins with numbers of its own, whatever stood there before;
         // and what can be used before the first lease of this life is little.
-        member.publishAll(now)
+        sole.publishAll(now)
     }
 
     /// Pairs of IKE SAs that ended with the process before: nobody would renew or delete them.
@@ -38,18 +39,18 @@ extension LiveNode {
         log(.info, "cleared \(count) pairs whose IKE SAs ended with the process before")
     }
 
-    private func establish(_ item: ManualTunnels.Item) {
+    private func establish(_ item: ManualTunnels.Item, _ sole: SoleMember) {
         let refusal: String?
         do throws(AssociationFileError) {
             let inbound = try item.tunnel.inbound.association(
                 direction: .inbound, createdNanoseconds: now)
             if let outbound = item.tunnel.outbound {
-                refusal = member.establish(
+                refusal = sole.establish(
                     inbound: inbound,
                     outbound: try outbound.association(
                         direction: .outbound, createdNanoseconds: now), replacing: nil, now)
             } else {
-                refusal = member.establish(inbound: inbound, outbound: nil, replacing: nil, now)
+                refusal = sole.establish(inbound: inbound, outbound: nil, replacing: nil, now)
             }
         } catch {
             return log(.warning, "\(error)")
@@ -57,7 +58,7 @@ extension LiveNode {
         if let refusal {
             return log(.warning, "manually keyed \(item.spi) is refused: \(refusal)")
         }
-        guard member.keep(ManualTunnels.note(item), now) else {
+        guard sole.keep(ManualTunnels.note(item), now) else {
             member.gateway.clear(item.spi, nowNanoseconds: now)
             member.carry(now)
             return log(.warning, "manually keyed \(item.spi) is refused: the disk failed")
@@ -111,9 +112,9 @@ extension LiveNode {
 
     /// Tells the disk how far everything came.
     func leave() {
-        guard configuration.stateDirectory != nil else { return }
-        member.settle(now)
-        member.publishAll(now)
+        guard configuration.stateDirectory != nil, let sole else { return }
+        sole.settle(now)
+        sole.publishAll(now)
         carry()
     }
 }

@@ -1,8 +1,8 @@
-// One live node: sockets toward the peers, a TUN device toward the protected network, the gateway
-// between them, and one loop that lets each have its turn.
+// One live node: sockets toward the peers, a TUN device or a segment toward the protected network,
+// the gateway between them, and one loop that lets each have its turn.
 
 internal import CLinux
-internal import Cluster
+public import Cluster
 internal import Crypto
 internal import ESP
 internal import Gateway
@@ -14,6 +14,9 @@ internal import Wire
 public final class LiveNode {
     /// How much a line of the log matters.
     public enum LogLevel: String, Sendable { case info, warning }
+
+    /// Makes the way to the coordination store, once signals wait in a file.
+    public typealias Store = () throws(NodeError) -> any CoordinationBackend
 
     /// What a node does when it is told to stop.
     public enum Farewell: Sendable {
@@ -32,12 +35,16 @@ public final class LiveNode {
     }
 
     static let stopNanoseconds: UInt64 = 2_000_000_000
+    /// What a member of a cluster has to hand over its tunnels before it goes.
+    static let leaveNanoseconds: UInt64 = 15_000_000_000
 
     private(set) var configuration: NodeConfiguration
     let log: (LogLevel, String) -> Void
-    let member: SoleMember
-    let device: TunnelDevice
-    let routes: RouteTable?
+    let member: Member
+    /// Nil in a cluster.
+    let sole: SoleMember?
+    let cluster: ClusterEdge?
+    let protected: ProtectedSide
     let datagramSockets: [DatagramSocket]
     let espSockets: [ESPSocket]
     let control: ControlListener
@@ -62,54 +69,88 @@ public final class LiveNode {
     /// Called on SIGTERM or SIGINT.
     public var farewell = Farewell.delete
 
-    /// Opens everything. Lines of the log go to `log`.
+    /// Opens everything. Lines of the log go to `log`; a member of a cluster reaches what all
+    /// members have in common by what `store` makes.
     public init(
-        _ configuration: NodeConfiguration, log: @escaping (LogLevel, String) -> Void
+        _ configuration: NodeConfiguration, store: Store? = nil,
+        log: @escaping (LogLevel, String) -> Void
     ) throws(NodeError) {
         precondition(!configuration.addresses.isEmpty)
+        precondition((configuration.cluster == nil) == (store == nil))
         self.configuration = configuration
         self.log = log
+        // Before there is another thread.
         signals = try SignalQueue()
         poller = try Poller()
-        var random = SystemRandomSource()
         let library: CryptoLibrary
         do {
             library = try CryptoLibrary()
         } catch {
             throw .library("\(error)")
         }
+        control = try ControlListener(path: configuration.controlSocket)
+        datagramSockets = try Self.openDatagramSockets(configuration)
+        var manual: ManualTunnels?
+        if let cluster = configuration.cluster, let store {
+            let parts = try Self.join(cluster, configuration, store, library)
+            (member, sole, self.cluster) = (parts.member, nil, parts.edge)
+            protected = .segment(parts.edge.inside)
+            clockBase = Self.monotonic() &- parts.start
+        } else {
+            let sole: SoleMember
+            (sole, manual) = try Self.found(configuration, library)
+            (member, self.sole, cluster) = (sole, sole, nil)
+            clockBase = Self.monotonic() &- sole.founded
+            let device = try TunnelDevice(
+                name: configuration.tunnelDevice, mtu: configuration.tunnelMTU)
+            protected = .device(
+                device, configuration.setsRoutes ? try RouteTable(device: device.index) : nil)
+        }
+        var espSockets: [ESPSocket] = []
+        for address in configuration.addresses {
+            espSockets.append(try ESPSocket(address, receives: cluster == nil))
+        }
+        self.espSockets = espSockets
+        watchFiles()
+        if let manual { begin(manual) }
+        // Only card and tables have the keys from now on.
+        self.configuration.associations = nil
+    }
+
+    private func watchFiles() {
+        for socket in datagramSockets { poller.watch(socket.descriptor) }
+        for socket in espSockets {
+            if let descriptor = socket.descriptor { poller.watch(descriptor) }
+        }
+        switch protected {
+        case .device(let device, _): poller.watch(device.descriptor)
+        case .segment(let inside): poller.watch(number: inside.fileNumber)
+        }
+        if let cluster { poller.watch(number: cluster.outside.fileNumber) }
+        poller.watch(control.descriptor)
+        poller.watch(signals.descriptor)
+        for number in member.news { poller.watch(number: number) }
+    }
+
+    /// A node alone, with what it finds of its former life.
+    private static func found(
+        _ configuration: NodeConfiguration, _ library: CryptoLibrary
+    ) throws(NodeError) -> (SoleMember, ManualTunnels?) {
+        var random = SystemRandomSource()
         var store = CoordinationStore()
         var journal: StateJournal?
         var manual: ManualTunnels?
         if let path = configuration.stateDirectory {
-            (journal, manual) = try Self.openState(path, configuration, &store, &random)
+            (journal, manual) = try openState(path, configuration, &store, &random)
         } else if let file = configuration.associations {
             throw .needsState(
                 "\(file.name): sequence numbers of manually keyed associations must go on after a "
                     + "restart")
         }
-        member = try SoleMember(
+        let member = try SoleMember(
             capacity: configuration.cardCapacity, journal: journal, store: store,
-            ike: configuration.ike, library: library, random: &random,
-            now: Self.worldNanoseconds())
-        clockBase = Self.monotonic() &- member.founded
-        control = try ControlListener(path: configuration.controlSocket)
-        datagramSockets = try Self.openDatagramSockets(configuration)
-        var espSockets: [ESPSocket] = []
-        for address in configuration.addresses { espSockets.append(try ESPSocket(address)) }
-        self.espSockets = espSockets
-        device = try TunnelDevice(
-            name: configuration.tunnelDevice, mtu: configuration.tunnelMTU)
-        routes = configuration.setsRoutes ? try RouteTable(device: device.index) : nil
-        for socket in datagramSockets { poller.watch(socket.descriptor) }
-        for socket in espSockets { poller.watch(socket.descriptor) }
-        poller.watch(device.descriptor)
-        poller.watch(control.descriptor)
-        poller.watch(signals.descriptor)
-        if let news = member.news { poller.watch(news) }
-        if let manual { begin(manual) }
-        // Only card and tables have the keys from now on.
-        self.configuration.associations = nil
+            ike: configuration.ike, library: library, random: &random, now: worldNanoseconds())
+        return (member, manual)
     }
 
     /// What outlives the process, as it was left, without what the configuration has no more.
@@ -160,24 +201,38 @@ public final class LiveNode {
 
     // MARK: The loop
 
-    /// Serves until a signal ends it, and all is said to the peers, or two seconds are over.
+    /// Serves until a signal ends it, and all is said to the peers, or two seconds are over; a
+    /// member of a cluster, until others have what it served.
     public func run() {
-        let text = configuration.addresses.map(\.description).joined(separator: ", ")
-        log(.info, "serving \(text) through \(device.name)")
+        announce()
         while !isOver {
             let ready = poller.wait(milliseconds: patience())
             advance()
-            for number in ready { serve(number) }
+            for number in ready {
+                serve(number)
+                // Under load, too, heartbeats keep their rhythm.
+                if cluster != nil { advance() }
+            }
             flush()
         }
         leave()
-        routes?.removeAll()
+        if case .device(_, let routes) = protected { routes?.removeAll() }
         log(.info, "stopped")
+    }
+
+    private func announce() {
+        let text = configuration.addresses.map(\.description).joined(separator: ", ")
+        switch protected {
+        case .device(let device, _): log(.info, "serving \(text) through \(device.name)")
+        case .segment: announceMember(text)
+        }
     }
 
     private var isOver: Bool {
         guard let stopsAt else { return false }
-        return farewell == .handover || member.gateway.associationCount == 0 || now >= stopsAt
+        if now >= stopsAt { return true }
+        if cluster != nil { return hasLeft }
+        return farewell == .handover || member.gateway.associationCount == 0
     }
 
     /// Milliseconds until something is due.
@@ -185,30 +240,39 @@ public final class LiveNode {
         let now = now
         var next = member.gateway.nextDeadline(nowNanoseconds: now)
         next = min(next, stopsAt ?? .max)
+        if let cluster { next = min(next, cluster.nextDeadline) }
         guard next > now else { return 0 }
         return Int32(clamping: min((next - now + 999_999) / 1_000_000, 3_600_000))
     }
 
     /// Does what is due.
     private func advance() {
-        let now = now
+        var now = now
         member.gateway.secondsSince1970 = Self.seconds()
         if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
+            // What others sent counts before what they did not.
+            if cluster != nil { carry() }
+            now = self.now
             member.gateway.tick(nowNanoseconds: now)
             carry()
         }
+        if cluster != nil { tickCluster(now) }
     }
 
     private func serve(_ number: Int32) {
-        if number == device.descriptor.number {
-            sendPackets()
-        } else if let socket = datagramSockets.first(where: { $0.descriptor.number == number }) {
+        if let socket = datagramSockets.first(where: { $0.descriptor.number == number }) {
             receiveDatagrams(socket)
-        } else if let socket = espSockets.first(where: { $0.descriptor.number == number }) {
+        } else if let socket = espSockets.first(where: { $0.descriptor?.number == number }) {
             receivePackets(socket)
+        } else if case .device(let device, _) = protected, number == device.descriptor.number {
+            sendPackets(device)
+        } else if let cluster, number == cluster.inside.fileNumber {
+            forward(cluster)
+        } else if let cluster, number == cluster.outside.fileNumber {
+            receiveSegment(cluster)
         } else if number == signals.descriptor.number {
             while let signal = signals.next() { take(signal) }
-        } else if number == member.news?.number {
+        } else if member.news.contains(number) {
             carry()
         } else if number == control.descriptor.number {
             while let session = control.accept() {
@@ -244,8 +308,10 @@ public final class LiveNode {
             configuration.remotePorts = new.remotePorts
             return log(.info, "SIGHUP: the configuration was read again")
         }
-        // A second signal does not wait for the peers.
-        stopsAt = stopsAt == nil ? now + Self.stopNanoseconds : now
+        // A second signal waits for nobody.
+        let patience = cluster == nil ? Self.stopNanoseconds : Self.leaveNanoseconds
+        stopsAt = stopsAt == nil ? now + patience : now
+        guard cluster == nil else { return beginLeaving() }
         guard farewell == .delete else { return }
         let now = now
         for summary in member.gateway.associations() {

@@ -29,6 +29,8 @@ public struct NodeConfiguration {
     /// Ports of peers that are not at 500 and 4500, by name of the connection: there they take IKE
     /// and ESP in UDP, told apart by the marker (RFC 3948 §2.2).
     public var remotePorts: [String: UInt16] = [:]
+    /// What makes it a member of a cluster, which ``addresses`` belong to; nil: it is alone.
+    public var cluster: ClusterConfiguration?
     /// Connections, keys, pools and limits.
     public var ike: IKEConfiguration
 

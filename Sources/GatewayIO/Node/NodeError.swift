@@ -1,5 +1,6 @@
 // Why a node can't start or go on, in sentences that say what to do.
 
+public import EtcdMessages
 internal import Glibc
 
 /// A failure of a live node.
@@ -22,6 +23,8 @@ public enum NodeError: Error, Equatable, CustomStringConvertible {
     case system(doing: String, reason: String)
     /// OpenSSL can't serve.
     case library(String)
+    /// There is no way to the store that all members have in common.
+    case store(EtcdError)
     /// The state directory can't be used.
     case state(StateError)
     /// Manually keyed associations, or a handover, without a state directory.
@@ -48,6 +51,7 @@ public enum NodeError: Error, Equatable, CustomStringConvertible {
             "\(path) is too long for a control socket: choose a path of at most 107 octets"
         case .system(let doing, let reason): "\(doing): \(reason)"
         case .library(let reason): reason
+        case .store(let error): error.description
         case .state(let error): error.description
         case .needsState(let what):
             "\(what): name a directory in the configuration, such as "

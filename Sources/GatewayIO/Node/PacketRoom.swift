@@ -97,6 +97,21 @@ final class PacketRoom {
         UnsafeMutableBufferPointer(rebasing: verdicts[..<count])
     }
 
+    /// Keeps of the batch what `isKept` says, in order.
+    func filter(_ isKept: (UnsafeMutableRawBufferPointer) -> Bool) {
+        var kept = 0
+        for index in 0..<count {
+            let descriptor = descriptors[index]
+            let packet = UnsafeMutableRawBufferPointer(
+                start: descriptor.buffer + descriptor.offset, count: descriptor.length)
+            guard isKept(packet) else { continue }
+            descriptors[kept] = descriptor
+            origins[kept] = origins[index]
+            kept += 1
+        }
+        count = kept
+    }
+
     /// Begins a new batch.
     func clear() { count = 0 }
 }

@@ -18,11 +18,16 @@ final class Poller {
     /// Waits for octets to read, and for room to write if `writes`. A second call for the same file
     /// changes what is waited for.
     func watch(_ file: FileDescriptor, writes: Bool = false) {
+        watch(number: file.number, writes: writes)
+    }
+
+    /// The same for a file that somebody else closes.
+    func watch(number: Int32, writes: Bool = false) {
         var event = epoll_event()
         event.events = EPOLLIN.rawValue | (writes ? EPOLLOUT.rawValue : 0)
-        event.data.fd = file.number
-        if epoll_ctl(descriptor.number, EPOLL_CTL_ADD, file.number, &event) != 0 {
-            _ = epoll_ctl(descriptor.number, EPOLL_CTL_MOD, file.number, &event)
+        event.data.fd = number
+        if epoll_ctl(descriptor.number, EPOLL_CTL_ADD, number, &event) != 0 {
+            _ = epoll_ctl(descriptor.number, EPOLL_CTL_MOD, number, &event)
         }
     }
 

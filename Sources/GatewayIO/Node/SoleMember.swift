@@ -9,14 +9,9 @@ internal import IKEStub
 internal import Wire
 
 /// A gateway with its store.
-final class SoleMember {
-    /// In a place of its own: as a property it would be checked for overlapping accesses, and
-    /// partly copied, with every packet.
-    private let place: UnsafeMutablePointer<Gateway>
+final class SoleMember: Member {
     private var store: KeptStore
     private let journal: StateJournal?
-    /// What the gateway wants done, or told, and nobody has taken yet.
-    private var outputs: [GatewayOutput] = []
     private static let foundingNanoseconds: UInt64 = 60_000_000_000
 
     /// Founds the cluster, or goes on with the one of the journal: under a new generation of every
@@ -30,23 +25,23 @@ final class SoleMember {
     ) throws(NodeError) {
         self.journal = journal
         self.store = KeptStore(store, journal: journal)
+        let gateway: Gateway
         do {
             let secret = try ClusterSecret(
                 key: journal?.secret() ?? random.secret(ClusterSecret.keyBytesMinimum))
             let configuration = Self.configuration(
                 capacity: capacity, secret.cookieKey(), isKept: journal != nil)
-            place = .allocate(capacity: 1)
-            place.initialize(
-                to: try Gateway(
-                    configuration, library: library, secret: secret,
-                    random: SystemRandomNumberGenerator(), nowNanoseconds: now))
+            gateway = try Gateway(
+                configuration, library: library, secret: secret,
+                random: SystemRandomNumberGenerator(), nowNanoseconds: now)
         } catch {
             throw .library("\(error)")
         }
+        super.init(gateway)
         if let ike {
             // Before it reads the store: IKE SAs may be in it.
-            gateway.secondsSince1970 = Int64(now / 1_000_000_000)
-            gateway.speakIKE(ike, random: SystemRandomSource(), nowNanoseconds: now)
+            self.gateway.secondsSince1970 = Int64(now / 1_000_000_000)
+            self.gateway.speakIKE(ike, random: SystemRandomSource(), nowNanoseconds: now)
         }
         founded = try found(now)
         // Nothing is served under a generation that is not on the disk.
@@ -55,17 +50,6 @@ final class SoleMember {
         } catch {
             throw .state(error)
         }
-    }
-
-    deinit {
-        place.deinitialize(count: 1)
-        place.deallocate()
-    }
-
-    /// All calls but those that carry outputs go to it directly; ``carry(_:)`` follows them.
-    var gateway: Gateway {
-        unsafeAddress { UnsafePointer(place) }
-        unsafeMutableAddress { place }
     }
 
     /// The time of the gateway's clock when it began to serve.
@@ -137,13 +121,12 @@ final class SoleMember {
 
     /// Carries requests, answers and changes, as far as the disk lets them. When it has more,
     /// ``news`` tells.
-    func carry(_ now: UInt64) { carry(now, waits: false) }
+    override func carry(_ now: UInt64) { carry(now, waits: false) }
 
     /// The same, until nothing is under way any more.
     func settle(_ now: UInt64) { carry(now, waits: true) }
 
-    /// Has something to read when ``carry(_:)`` has something to do; nil: never.
-    var news: FileDescriptor? { journal?.news }
+    override var news: [Int32] { journal.map { [$0.news.number] } ?? [] }
 
     private func carry(_ now: UInt64, waits: Bool) {
         var isQuiet = false
@@ -201,8 +184,7 @@ final class SoleMember {
         }
     }
 
-    /// What went wrong with the disk since the last call.
-    func takeFaults() -> [StateError] { store.takeFaults() }
+    override func takeFaults() -> [String] { store.takeFaults().map(\.description) }
 
     /// Installs a pair. nil: it is in the store, and the peer may be answered; else why not.
     func establish(
@@ -226,7 +208,4 @@ final class SoleMember {
         settle(now)
         return "the state directory takes nothing"
     }
-
-    /// What the gateway wants done, or told, since the last call.
-    func takeOutputs() -> [GatewayOutput] { exchange(&outputs, with: []) }
 }

@@ -1,0 +1,157 @@
+// What a live node does as a member of a cluster.
+
+internal import Cluster
+internal import Crypto
+internal import ESP
+internal import Gateway
+internal import Wire
+
+extension LiveNode {
+    /// Opens what a member needs: its gateway, which asks the store at once, and its two segments.
+    static func join(
+        _ cluster: ClusterConfiguration, _ configuration: NodeConfiguration, _ store: Store,
+        _ library: CryptoLibrary
+    ) throws(NodeError) -> (member: ClusterMember, edge: ClusterEdge, start: UInt64) {
+        let outside = try SegmentDevice(name: cluster.outside.device)
+        let start = worldNanoseconds()
+        let member = try ClusterMember(
+            cluster, capacity: configuration.cardCapacity, station: outside.address,
+            store: try store(), ike: configuration.ike, library: library, now: start)
+        let edge = try ClusterEdge(
+            cluster, configuration, member.gateway.distribution, outsideDevice: outside)
+        return (member, edge, start)
+    }
+
+    /// Who owns what, as this node sees it now.
+    var owners: OwnerView {
+        let member = member
+        return OwnerView(
+            isOwner: { member.gateway.owns($0) },
+            station: { identifier in
+                guard let owner = member.gateway.allocation?.owner(of: identifier),
+                    owner != member.gateway.node
+                else { return nil }
+                return member.gateway.endpoint(of: owner)?.station
+            })
+    }
+
+    func announceMember(_ addresses: String) {
+        guard let cluster else { return }
+        log(
+            .info,
+            "node \(cluster.node) of a cluster at \(addresses): peers by "
+                + "\(cluster.outside.device.name), protected network by "
+                + "\(cluster.inside.device.name)")
+        carry()
+    }
+
+    // MARK: Time
+
+    /// What is due at the edge, and what changed there.
+    func tickCluster(_ now: UInt64) {
+        guard let cluster else { return }
+        follow(cluster)
+        let owners = owners
+        cluster.outside.tick(owners, nowNanoseconds: now)
+        cluster.inside.tick(owners, nowNanoseconds: now)
+        let isServing = now < member.gateway.servingUntilNanoseconds
+        guard isServing != cluster.wasServing else { return }
+        cluster.wasServing = isServing
+        if isServing {
+            log(.info, "serving: the others vouch for this node")
+        } else {
+            log(.warning, "not serving: neither enough members nor the store vouch for this node")
+        }
+    }
+
+    /// Filters follow the allocation.
+    func follow(_ cluster: ClusterEdge) {
+        do throws(NodeError) {
+            let hadNothing = cluster.isDeaf
+            guard try cluster.follow(member.gateway, datagramSockets) else { return }
+            // Peers may still think of whoever had the address before.
+            if hadNothing {
+                cluster.outside.announce(nowNanoseconds: now)
+                cluster.inside.announce(nowNanoseconds: now)
+            }
+        } catch {
+            log(.warning, "\(error)")
+        }
+    }
+
+    // MARK: The end
+
+    /// Hands over what this node has; the others go on.
+    func beginLeaving() {
+        log(.info, "leaving: handing over to the other members")
+        member.gateway.leave(nowNanoseconds: now)
+        carry()
+    }
+
+    /// True when nothing is left to hand over, or nobody is there to take it.
+    var hasLeft: Bool {
+        guard let allocation = member.gateway.allocation else { return true }
+        let isAlone = member.gateway.presentNodes.allSatisfy { $0 == member.gateway.node }
+        return isAlone || !allocation.owners.contains(member.gateway.node)
+    }
+
+    // MARK: Packets
+
+    /// ESP over IP, and what else comes from the outer segment.
+    func receiveSegment(_ cluster: ClusterEdge) {
+        for _ in 0..<Self.turnsMaximum {
+            let count = cluster.outside.receive(into: room, owners, nowNanoseconds: now)
+            open { _ in }
+            note(cluster.outside.takeNews())
+            if count == 0 { return }
+        }
+    }
+
+    /// Packets of the protected network, which all nodes hear: those of this node's tunnels go on.
+    func forward(_ cluster: ClusterEdge) {
+        for _ in 0..<Self.turnsMaximum {
+            let owners = owners
+            let count = cluster.inside.receive(into: room, owners, nowNanoseconds: now)
+            admit(cluster, owners)
+            seal()
+            note(cluster.inside.takeNews())
+            if count == 0 { return }
+        }
+    }
+
+    /// Leaves in the batch what may go into tunnels.
+    private func admit(_ cluster: ClusterEdge, _ owners: OwnerView) {
+        let now = now
+        var pieces: [[UInt8]] = []
+        room.filter { packet in
+            switch cluster.admit(packet, owners, nowNanoseconds: now) {
+            case .passes: return true
+            case .ends: return false
+            case .pieces(let cut):
+                pieces += cut
+                return false
+            }
+        }
+        for piece in pieces {
+            if room.free == 0 { seal() }
+            piece.withUnsafeBytes { bytes in
+                guard let base = bytes.baseAddress else { return }
+                room.piece.copyMemory(from: base, byteCount: bytes.count)
+                room.appendPiece(of: 0, before: 0, count: bytes.count)
+            }
+        }
+        cluster.inside.flush()
+    }
+
+    private func note(_ news: [SegmentNews]) {
+        for item in news {
+            switch item {
+            case .conflict(let conflict):
+                log(
+                    .warning,
+                    "\(conflict.claimant) claims the cluster address \(conflict.address)")
+            case .error: counters["icmpErrors", default: 0] += 1
+            }
+        }
+    }
+}
