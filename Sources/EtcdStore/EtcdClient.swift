@@ -66,8 +66,8 @@ public final class EtcdClient: CoordinationBackend {
     public var file: Int32 { outbox.file }
 
     /// Asks for something. The answer comes as ``CoordinationEvent/reply(_:to:)`` with the same
-    /// number, once, within the time limit. Precondition: the number is not that of a request that waits
-    /// or of a watch that goes on; no key is empty.
+    /// number, once, within the time limit. Precondition: the number is not that of a request that
+    /// waits or of a watch that goes on; no key is empty.
     public func submit(_ request: CoordinationRequest, id: UInt64) {
         if let refusal = request.refusal {
             outbox.post(.reply(.failed(refusal), to: id))

@@ -76,8 +76,8 @@ package enum TextFile {
         return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
     }
 
-    /// A path as a shell takes it.
-    private static func shellWord(_ path: String) -> String {
+    /// A path, or another word, as a shell takes it.
+    static func shellWord(_ path: String) -> String {
         let isPlain = path.utf8.allSatisfy {
             (0x30...0x39).contains($0) || (0x41...0x5A).contains($0)
                 || (0x61...0x7A).contains($0) || "-_./+,:@".utf8.contains($0)

@@ -1,4 +1,4 @@
-// What a router tells the source of a packet that it does not forward (RFC 792, RFC 1191, RFC 4443).
+// What a router tells the source of a packet that it does not forward (RFC 792, 1191, 4443).
 //
 //     | IP header | type, code, checksum | 0, or the MTU | as much of the packet as may be |
 

@@ -15,7 +15,7 @@ struct SpindleCommand: ParsableCommand {
             ReplayCommand.self, SealCommand.self, VerifyCommand.self, SimulateCommand.self,
             NodeCommand.self, ListCommand.self, InitiateCommand.self, TerminateCommand.self,
             RekeyCommand.self, StatusCommand.self, KeysCommand.self, CheckCommand.self,
-            BenchCommand.self,
+            ClusterKeyCommand.self, BenchCommand.self,
         ])
 }
 

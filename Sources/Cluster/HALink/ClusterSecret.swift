@@ -33,6 +33,13 @@ public struct ClusterSecret: ~Copyable {
     /// Tells the datagrams of clusters apart before any key is tried; public, in the low 48 bits.
     let tag: UInt64
 
+    /// The cluster tag in 12 hexadecimal digits. It is public, and equal wherever the key is: by it
+    /// people compare the keys of nodes.
+    public var tagText: String {
+        let digits = String(tag, radix: 16)
+        return String(repeating: "0", count: 2 * Self.tagBytes - digits.count) + digits
+    }
+
     /// Takes a copy of the cluster key, which should be uniformly random.
     public init(key: borrowing SecretBytes) throws(ClusterSecretError) {
         guard key.count >= Self.keyBytesMinimum else { throw .tooShort(bytes: key.count) }

@@ -109,7 +109,8 @@ enum ConfigurationClashes {
 }
 
 extension TrafficSelector {
-    fileprivate func covers(_ address: IPAddress) -> Bool {
+    /// True for an address in its range.
+    func covers(_ address: IPAddress) -> Bool {
         TrafficSelector(first: address, last: address).map(overlaps) ?? false
     }
 

@@ -11,22 +11,29 @@ extension NodeConfiguration {
         var lines = [
             "Node",
             "  answers IKE at \(joined(addresses)), UDP \(ikePort) and \(encapsulationPort)",
-            "  passes inner packets through the TUN device \(tunnelDevice), MTU \(tunnelMTU), "
-                + (setsRoutes ? "and routes peers' networks there" : "without setting routes"),
             "  takes commands at \(printable(path: controlSocket))",
-            "  keeps what must outlive it in "
-                + (stateDirectory.map { printable(path: $0) } ?? "memory only: a stop ends all"),
             "  holds \(cardCapacity) pairs of CHILD SAs at most, and \(ike.limits.associations) "
                 + "IKE SAs, each with \(ike.limits.childrenPerAssociation) pairs at most",
             "  asks for cookies above \(ike.limits.cookiesAbove) half-open set-ups; takes "
                 + "\(ike.limits.halfOpen) of them, \(ike.limits.halfOpenPerAddress) of one address",
         ]
+        if cluster == nil {
+            lines += [
+                "  passes inner packets through the TUN device \(tunnelDevice), MTU "
+                    + "\(tunnelMTU), "
+                    + (setsRoutes ? "and routes peers' networks there" : "without setting routes"),
+                "  keeps what must outlive it in "
+                    + (stateDirectory.map { printable(path: $0) }
+                        ?? "memory only: a stop ends all"),
+            ]
+        }
         if let associations {
             lines.append(
                 "  has \(count(associations.entries.count, "manual SA")) of "
                     + printable(path: associations.name))
         }
         lines.append("  knows \(count(ike.presharedKeys.count, "pre-shared key"))")
+        if let cluster { lines += cluster.explanation(addresses: addresses) }
         for pool in ike.pools {
             let servers =
                 pool.nameServers.isEmpty
@@ -165,10 +172,10 @@ extension TrafficSelector {
     }
 }
 
-private func joined(_ values: [some CustomStringConvertible]) -> String {
+func joined(_ values: [some CustomStringConvertible]) -> String {
     values.map(\.description).joined(separator: ", ")
 }
 
-private func count(_ number: Int, _ noun: String) -> String {
+func count(_ number: Int, _ noun: String) -> String {
     "\(number) \(noun)\(number == 1 ? "" : "s")"
 }

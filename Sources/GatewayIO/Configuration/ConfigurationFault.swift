@@ -23,7 +23,7 @@ public struct ConfigurationFault: Error, Hashable, Sendable {
         case unknownWord
         /// A number or a duration outside of its range, or a text that is too long.
         case outOfRange
-        /// Not an IP address.
+        /// Not an IP address, not one that can stand here, or not a place of etcd.
         case address
         /// Not a traffic selector, or not one that can stand here.
         case selector
@@ -31,7 +31,7 @@ public struct ConfigurationFault: Error, Hashable, Sendable {
         case identity
         /// Not a proposal.
         case proposal
-        /// A pre-shared key that can't be one.
+        /// A pre-shared key, or a cluster key, that can't be one.
         case secret
         /// A certificate, authority or revocation list that can't be used.
         case certificate

@@ -16,7 +16,7 @@ public struct NodeConfigurationFile {
     public let name: String
 
     private static let known = [
-        "node", "secrets", "pools", "limits", "connections", "associations",
+        "node", "secrets", "cluster", "pools", "limits", "connections", "associations",
     ]
 
     /// Reads a file and the files that it names.
@@ -84,14 +84,23 @@ public struct NodeConfigurationFile {
             files: files, addresses: node?.addresses ?? [], presharedKeys: keys,
             pools: pools.map(\.pool), seconds: seconds)
         let connections = root["connections"].map { ConnectionSettings.read($0, context) } ?? []
-        if root["connections"] == nil, root["associations"] == nil {
+        let cluster = root["cluster"].flatMap {
+            ClusterSettings.read(
+                $0, ClusterContext(root: root, files: files, node: node, pools: pools.map(\.pool)))
+        }
+        let isMember = root["cluster"] != nil
+        if root["connections"] == nil, isMember || root["associations"] == nil {
             root.refuse(
                 .missingKey, "connections",
-                "missing, as is associations: a node needs one of them at least")
+                isMember
+                    ? "missing: add it"
+                    : "missing, as is associations: a node needs one of them at least")
         }
         ConfigurationClashes.check(connections, pools, context)
         guard var node else { return nil }
-        node.associations = root["associations"].flatMap {
+        node.cluster = cluster
+        // In a cluster they are refused as such.
+        node.associations = (isMember ? nil : root["associations"]).flatMap {
             ManualAssociations.read($0, node, files)
         }
         for one in connections { node.remotePorts[one.connection.name] = one.remotePort }

@@ -10,8 +10,7 @@ enum NodeSettings {
         "addresses", "ike_port", "encapsulation_port", "tunnel", "control_socket", "card_capacity",
         "state",
     ]
-    /// The longest name of a device, and of a socket, that Linux takes.
-    private static let deviceBytes = 15
+    /// The longest name of a socket that Linux takes.
     private static let socketBytes = 107
     /// A card's memory is taken at the start: 2^20 sessions are 2^19 pairs.
     private static let cardMaximum = 1 << 19
@@ -57,16 +56,7 @@ enum NodeSettings {
 
     private static func readTunnel(_ setting: Setting, _ node: inout NodeConfiguration) {
         guard let fields = setting.settings(["device", "mtu", "routes"]) else { return }
-        if let device = fields["device"]?.name(bytesMaximum: deviceBytes) {
-            let isName = device.utf8.allSatisfy { (0x21...0x7E).contains($0) && $0 != 0x2F }
-            if isName, device != ".", device != ".." {
-                node.tunnelDevice = device
-            } else {
-                fields.refuse(
-                    .outOfRange, "device",
-                    "\(quoted(device)) can't be a device: use letters, digits, '-' and '_'")
-            }
-        }
+        if let device = fields["device"]?.device() { node.tunnelDevice = device }
         if let mtu = fields["mtu"]?.number(in: 576...65_535) {
             node.tunnelMTU = mtu
             if mtu < 1280 {
@@ -74,6 +64,23 @@ enum NodeSettings {
             }
         }
         if let routes = fields["routes"]?.flag() { node.setsRoutes = routes }
+    }
+}
+
+extension Setting {
+    /// The name of a network device, as Linux takes them: at most 15 octets, no slash or colon.
+    func device() -> String? {
+        guard let device = name(bytesMaximum: 15) else { return nil }
+        let isName = device.utf8.allSatisfy {
+            (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: ":")
+        }
+        guard isName, device != ".", device != ".." else {
+            refuse(
+                .outOfRange,
+                "\(quoted(device)) can't be a device: use letters, digits, '-' and '_'")
+            return nil
+        }
+        return device
     }
 }
 
