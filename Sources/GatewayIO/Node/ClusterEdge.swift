@@ -7,6 +7,30 @@ internal import Gateway
 internal import IKEStub
 internal import Wire
 
+/// What to say of the node's right to serve: an interruption of a moment is no news.
+struct ServingRight {
+    enum News { case began, ended }
+
+    private static let momentNanoseconds: UInt64 = 200_000_000
+
+    private var isKnown = false
+    private var lostAt: UInt64?
+
+    /// Notes whether the node may serve now; what is new about it.
+    mutating func note(_ isServing: Bool, _ now: UInt64) -> News? {
+        guard isServing != isKnown else {
+            if isServing { lostAt = nil }
+            return nil
+        }
+        let since = lostAt ?? now
+        lostAt = since
+        guard isServing || now - min(now, since) >= Self.momentNanoseconds else { return nil }
+        lostAt = nil
+        isKnown = isServing
+        return isServing ? .began : .ended
+    }
+}
+
 /// The edge of a member.
 final class ClusterEdge {
     let node: NodeID
@@ -21,8 +45,8 @@ final class ClusterEdge {
     private var wanted: [UInt64]
     private var noticeLimit = RateLimit(perSecond: 1000, burst: 100)
     private var identification: UInt32 = 0
-    /// Whether this node had the right to serve when it was last asked.
-    var wasServing = false
+    /// For the log.
+    var right = ServingRight()
 
     init(
         _ cluster: ClusterConfiguration, _ configuration: NodeConfiguration,

@@ -4,6 +4,7 @@ internal import Cluster
 internal import Crypto
 internal import ESP
 internal import Gateway
+internal import Glibc
 internal import Wire
 
 extension LiveNode {
@@ -35,8 +36,20 @@ extension LiveNode {
             })
     }
 
+    /// Puts the node before what else runs on the host: whose heartbeats are late is taken for
+    /// dead.
+    private static func raisePriority() -> Bool {
+        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -15) == 0
+    }
+
     func announceMember(_ addresses: String) {
         guard let cluster else { return }
+        if !Self.raisePriority() {
+            log(
+                .warning,
+                "no right to a higher priority: a busy host can make this node late, and the "
+                    + "others take it for dead (CAP_SYS_NICE)")
+        }
         log(
             .info,
             "node \(cluster.node) of a cluster at \(addresses): peers by "
@@ -54,13 +67,11 @@ extension LiveNode {
         let owners = owners
         cluster.outside.tick(owners, nowNanoseconds: now)
         cluster.inside.tick(owners, nowNanoseconds: now)
-        let isServing = now < member.gateway.servingUntilNanoseconds
-        guard isServing != cluster.wasServing else { return }
-        cluster.wasServing = isServing
-        if isServing {
-            log(.info, "serving: the others vouch for this node")
-        } else {
+        switch cluster.right.note(now < member.gateway.servingUntilNanoseconds, now) {
+        case .began: log(.info, "serving: the others vouch for this node")
+        case .ended:
             log(.warning, "not serving: neither enough members nor the store vouch for this node")
+        case nil: break
         }
     }
 

@@ -148,6 +148,8 @@ extension LiveNode {
             local: socket.address, localPort: socket.port, remote: remote, remotePort: port,
             hasMarker: socket.hasMarker)
         member.gateway.receive(message: datagram, path: path, nowNanoseconds: now)
+        // Key agreements and signatures take milliseconds each.
+        if cluster != nil { advance() }
     }
 
     // MARK: From the protected network

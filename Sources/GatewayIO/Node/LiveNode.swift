@@ -210,7 +210,7 @@ public final class LiveNode {
             advance()
             for number in ready {
                 serve(number)
-                // Under load, too, heartbeats keep their rhythm.
+                // Heartbeats keep their rhythm under load, too.
                 if cluster != nil { advance() }
             }
             flush()
@@ -246,7 +246,7 @@ public final class LiveNode {
     }
 
     /// Does what is due.
-    private func advance() {
+    func advance() {
         var now = now
         member.gateway.secondsSince1970 = Self.seconds()
         if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
