@@ -142,8 +142,8 @@ let package = Package(
         .testTarget(
             name: "GatewayIOTests",
             dependencies: [
-                "CLinux", "Cluster", "CPcap", "Crypto", "ESP", "Gateway", "GatewayIO", "IKEStub",
-                "TestSupport", "Wire",
+                "CLinux", "Cluster", "CPcap", "Crypto", "ESP", "EtcdMessages", "Gateway",
+                "GatewayIO", "IKEStub", "TestSupport", "Wire",
             ],
             swiftSettings: strict),
         .testTarget(

@@ -44,6 +44,35 @@ struct ConfigurationText {
         return simple
     }
 
+    /// A file with the octets 0 to 31 as key. The tag is python's (hmac, hashlib).
+    static let clusterKey = """
+        spindle cluster key 1
+        tag 9f89909b2739
+        key 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
+
+        """
+
+    /// A member of a cluster, as short.
+    static var member: ConfigurationText {
+        var member = simple.replacing(
+            "secrets: secrets.yaml",
+            """
+            secrets: secrets.yaml
+            cluster:
+              node: 3
+              key: cluster.key
+              store: {endpoints: ["127.0.0.1:2379"]}
+              link: {address: 10.99.0.3}
+              outside: {device: eth0}
+              inside: {device: eth1, addresses: [10.88.0.1]}
+            """)
+        member.files["cluster.key"] = Array(clusterKey.utf8)
+        for name in ["ca.pem", "node.pem", "node.key"] {
+            member.files[name] = Array("read by others".utf8)
+        }
+        return member
+    }
+
     mutating func setSecrets(_ text: String) { files["secrets.yaml"] = Array(text.utf8) }
 
     /// The text with one part replaced. The part has to be there.

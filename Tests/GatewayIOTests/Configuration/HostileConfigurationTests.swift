@@ -65,8 +65,10 @@ import Testing
         var random = SeededGenerator()
         func next(_ bound: Int) -> Int { Int(random.next() % UInt64(bound)) }
         let folder = repository.appending(path: "docs/examples")
-        var texts: [[UInt8]] = [Array(ConfigurationText.simple.text.utf8)]
-        for name in ["psk-responder", "road-warrior", "site-to-site"] {
+        var texts = [ConfigurationText.simple, .member].map { Array($0.text.utf8) }
+        var simple = ConfigurationText.member
+        simple.files["cluster-node.secrets.yaml"] = simple.files["secrets.yaml"]
+        for name in ["cluster-node", "psk-responder", "road-warrior", "site-to-site"] {
             texts.append(Array(try Data(contentsOf: folder.appending(path: "\(name).yaml"))))
         }
         let pieces = [
@@ -88,7 +90,7 @@ import Testing
                 if octets.isEmpty { octets = [0x61] }
             }
             do throws(ConfigurationFaults) {
-                _ = try ConfigurationText.simple.parse(octets: octets)
+                _ = try simple.parse(octets: octets)
             } catch {
                 #expect(!error.faults.isEmpty)
                 for fault in error.faults {
