@@ -1,6 +1,6 @@
-// `spindle cluster-key` as a user runs it. What would fool us: a key that only looks random (two are
-// compared), a tag that is not the one of docs/cluster-protocol.md (python computes it), and a file
-// that is safe only as long as the umask is (it is widened, and narrowed).
+// `spindle cluster-key` as a user runs it. What would fool us: a key that is always the same (two
+// are compared), a tag that is not the one of docs/cluster-protocol.md (python computes it), and a
+// file that is safe only as long as the umask is (it is widened, and narrowed).
 
 import Foundation
 import Testing

@@ -56,8 +56,8 @@ public enum ClusterKeyFile {
     private static let byteCount = digitsStart + 2 * keyBytes
 
     /// Makes a file with a new random key, which only its owner may use; it is on the disk then.
-    /// Returns the key's tag. Throws when there is such a file already, or it can't be written; then
-    /// nothing is left of it.
+    /// Returns the key's tag. Throws when there is such a file already, or when it can't be
+    /// written; then nothing is left of it.
     public static func create(path: String) throws(ClusterKeyFileError) -> String {
         var random = SystemRandomSource()
         let key = random.secret(keyBytes)

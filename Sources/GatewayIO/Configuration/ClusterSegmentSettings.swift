@@ -86,15 +86,15 @@ enum SegmentSettings {
         guard prefix.address.family == via.family else {
             value.refuse(
                 .contradiction,
-                "\(via) is of another family than \(prefix.address)/\(prefix.length): name a router "
-                    + "of the same")
+                "\(via) is of another family than \(prefix.address)/\(prefix.length): name a "
+                    + "router of the same")
             return nil
         }
         if let addresses, !addresses.contains(where: { $0.family == via.family }) {
             value.refuse(
                 .contradiction,
-                "the cluster has no address of its family on this side, so that nothing finds back: "
-                    + "add one to cluster.inside.addresses")
+                "the cluster has no address of its family on this side, so that nothing finds "
+                    + "back: add one to cluster.inside.addresses")
         }
         return SegmentConfiguration.Route(
             prefix: prefix.address, length: prefix.length, gateway: via)

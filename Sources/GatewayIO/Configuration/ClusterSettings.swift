@@ -42,8 +42,8 @@ enum ClusterSettings {
         if let outside, inside?.device == outside.device {
             fields["inside"]?.namedSettings()?.refuse(
                 .contradiction, "device",
-                "\(outside.device) is the device of outside, too: what is protected and what is not "
-                    + "need a segment each")
+                "\(outside.device) is the device of outside, too: what is protected and what is "
+                    + "not need a segment each")
         }
         let timing = timing(fields)
         guard let node, let key, let store, let link, let outside, let inside else { return nil }
@@ -196,8 +196,8 @@ enum ClusterSettings {
             if policy == .strict {
                 fields["takeover"]?.warn(
                     .unusual,
-                    "after each takeover, packets of peers without RFC 6311 are refused until their "
-                        + "numbers are above all that may have been accepted")
+                    "after each takeover, packets of peers without RFC 6311 are refused until "
+                        + "their numbers are above all that may have been accepted")
             }
         }
         cluster.backups = fields["backups"].flatMap(backups)
@@ -207,8 +207,8 @@ enum ClusterSettings {
             if full == .wait {
                 fields["when_full"]?.warn(
                     .unusual,
-                    "peers are told that they have a tunnel, and its packets are dropped until there "
-                        + "is room: refuse tells them, host serves them")
+                    "peers are told that they have a tunnel, and its packets are dropped until "
+                        + "there is room: refuse tells them, host serves them")
             }
         }
     }

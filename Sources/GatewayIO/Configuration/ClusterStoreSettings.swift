@@ -63,8 +63,8 @@ enum StoreSettings {
         if !prefix.hasSuffix("/") {
             setting.warn(
                 .unusual,
-                "the keys of this cluster begin with \(quoted(prefix + "spindle/")): put a slash at "
-                    + "its end")
+                "the keys of this cluster begin with \(quoted(prefix + "spindle/")): put a slash "
+                    + "at its end")
         }
         return prefix
     }
@@ -111,8 +111,8 @@ enum StoreSettings {
         guard isName || IPAddress(name) != nil else {
             setting.refuse(
                 .outOfRange,
-                "\(setting.source.quote(name)) is no name of a host: write the name or address that "
-                    + "stands in etcd's certificate")
+                "\(setting.source.quote(name)) is no name of a host: write the name or address "
+                    + "that stands in etcd's certificate")
             return nil
         }
         return name
