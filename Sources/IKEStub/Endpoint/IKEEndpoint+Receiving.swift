@@ -81,9 +81,14 @@ extension IKEEndpoint {
         }
         if let drop { counters.count(drop) }
         if isStranger, association.stage != .established {
-            outcome.events.removeAll { event in
-                guard case .report(let report) = event else { return false }
-                return !reports.admits(report.kind, report.path.remote, now: step.now)
+            let events = outcome.events
+            outcome.events = []
+            for event in events {
+                guard case .report(let report) = event else {
+                    outcome.events.append(event)
+                    continue
+                }
+                tell(report.kind, report.path, now: step.now, &outcome) { report }
             }
         }
         // The request that ended it may come again, when our answer was lost (RFC 7296 §2.1).
@@ -94,6 +99,16 @@ extension IKEEndpoint {
                 association.responses.last, to: datagram, localSPI: association.localSPI,
                 now: step.now)
         }
+    }
+
+    /// Tells the operator of a stranger, unless such a one was told of a moment ago; beside what
+    /// is due of others.
+    private func tell(
+        _ kind: IKEReport.Kind, _ path: IKEPath, now: UInt64, _ outcome: inout IKEOutcome,
+        _ report: () -> IKEReport
+    ) {
+        for report in reports.takeEnded(now: now) { outcome.report(report) }
+        if let report = reports.pass(kind, path, now: now, report) { outcome.report(report) }
     }
 
     /// In an order that does not change from run to run.
@@ -140,14 +155,15 @@ extension IKEEndpoint {
         _ refusal: InitRefusal, _ message: ParsedMessage, _ policies: [ProposalPolicy],
         _ path: IKEPath, now: UInt64, _ outcome: inout IKEOutcome
     ) {
-        if case .noProposal = refusal, reports.admits(.noProposal, path.remote, now: now) {
-            let own = policies.map(\.description).joined(separator: ", ")
-            outcome.report(
-                IKEReport(
+        if case .noProposal = refusal {
+            tell(.noProposal, path, now: now, &outcome) {
+                let own = policies.map(\.description).joined(separator: ", ")
+                return IKEReport(
                     kind: .noProposal, level: .warning, connection: "", path: path,
                     text: "no proposal fits: the peer's are "
                         + "\(message.payloads.proposals?.text ?? ""); ours for its address are "
-                        + (own.isEmpty ? "none" : own)))
+                        + (own.isEmpty ? "none" : own))
+            }
         }
         answer(message, [refusal.notify], path, &outcome)
     }

@@ -46,7 +46,10 @@ public final class IKEEndpoint {
     // MARK: Time
 
     /// When ``advance(to:seconds:)`` has something to do; nil: never.
-    public var deadline: UInt64? { due.min?.time }
+    public var deadline: UInt64? {
+        guard let end = reports.deadline else { return due.min?.time }
+        return min(end, due.min?.time ?? end)
+    }
 
     /// Does what is due.
     public func advance(to now: UInt64, seconds: Int64) -> IKEOutcome {
@@ -56,7 +59,8 @@ public final class IKEEndpoint {
         return outcome
     }
 
-    /// Does what is due for one IKE SA, with those that it takes along; nil: nothing is due.
+    /// Does what is due for one IKE SA, with those that it takes along, or tells what is due to be
+    /// told of strangers; nil: nothing is due.
     public func advanceNext(to now: UInt64, seconds: Int64) -> IKEOutcome? {
         var outcome = IKEOutcome()
         let step = Step(now: now, seconds: seconds, endpoint: self)
@@ -64,6 +68,10 @@ public final class IKEEndpoint {
     }
 
     private func advanceNext(_ step: borrowing Step, _ outcome: inout IKEOutcome) -> Bool {
+        if let end = reports.deadline, end <= step.now {
+            for report in reports.takeEnded(now: step.now) { outcome.report(report) }
+            return true
+        }
         while let next = due.min, next.time <= step.now {
             due.removeMin()
             guard let association = associations[next.localSPI],
