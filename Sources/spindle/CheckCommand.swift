@@ -50,13 +50,15 @@ struct CheckCommand: ParsableCommand {
         }
         explanation.forEach { print($0) }
         for warning in warnings { complain("warning: \(warning)") }
-        for fault in faults { complain("error: \(fault)") }
-        if !faults.isEmpty { complain("spindle: \(Self.count(faults.count)) to correct") }
+        complain(faults: faults)
     }
+}
 
-    private static func count(_ faults: Int) -> String {
-        faults == 1 ? "1 fault" : "\(faults) faults"
-    }
+/// Writes each fault, and how many there are, to standard error; nothing without faults.
+func complain(faults: [ConfigurationFault]) {
+    guard !faults.isEmpty else { return }
+    for fault in faults { complain("error: \(fault)") }
+    complain("spindle: \(faults.count == 1 ? "1 fault" : "\(faults.count) faults") to correct")
 }
 
 /// The JSON object.

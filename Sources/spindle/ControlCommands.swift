@@ -98,19 +98,33 @@ struct ChosenAssociations: ParsableArguments {
     @Argument(help: "The connection's name: all of its IKE SAs.")
     var connection: String?
 
-    @Option(help: "One IKE SA, by the SPI that `spindle list` shows first.")
+    @Option(help: "One IKE SA, by the SPI that `spindle list` shows first, in hexadecimal digits.")
     var spi: String?
 
     func validate() throws {
         guard (connection == nil) != (spi == nil) else {
             throw ValidationError("name a connection, or one IKE SA with --spi")
         }
+        guard let spi, Self.digits(spi) == nil else { return }
+        throw ValidationError(
+            "--spi \(spi.debugDescription): an SPI has 1 to 16 hexadecimal digits; spindle list "
+                + "shows it behind the connection's name")
+    }
+
+    /// As the node writes them; nil: it is no SPI.
+    private static func digits(_ text: String) -> String? {
+        let word = text.lowercased()
+        let digits = word.hasPrefix("0x") ? String(word.dropFirst(2)) : word
+        guard (1...16).contains(digits.utf8.count),
+            digits.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) })
+        else { return nil }
+        return String(repeating: "0", count: 16 - digits.utf8.count) + digits
     }
 
     func request(_ command: ControlRequest.Command) -> ControlRequest {
         var request = ControlRequest(command)
         request.connection = connection
-        request.spi = spi?.lowercased()
+        request.spi = spi.flatMap(Self.digits)
         return request
     }
 }
@@ -167,7 +181,9 @@ struct KeysCommand: ParsableCommand {
         discussion: """
             Whoever has these files can read what the tunnels carry: only this user can open them. \
             Wireshark reads esp_sa and ikev2_decryption_table from its configuration folder \
-            (WIRESHARK_CONFIG_DIR); ESP needs its preference esp.enable_encryption_decode.
+            (WIRESHARK_CONFIG_DIR); ESP needs its preference esp.enable_encryption_decode. Files \
+            that are there may hold keys of your own, and stay: --force replaces them, for example \
+            after rekeying.
 
             Example:
               spindle keys --format wireshark /root/keys
@@ -179,12 +195,16 @@ struct KeysCommand: ParsableCommand {
     @Option(help: "For which program.")
     var format: Format
 
+    @Flag(help: "Replace esp_sa and ikev2_decryption_table where they are there.")
+    var force = false
+
     @Argument(help: "The folder for the files; it is made if there is none.")
     var directory: String
 
     func run() throws {
         var request = ControlRequest(.keys)
         request.directory = URL(filePath: directory).path
+        request.isForced = force
         _ = try control.ask(request)
     }
 }

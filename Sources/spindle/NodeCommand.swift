@@ -18,7 +18,8 @@ struct NodeCommand: ParsableCommand {
 
             SIGTERM and SIGINT end it: peers are told, or with --handover not. SIGHUP reads the \
             connections, keys and pools again; addresses, ports, devices, the state directory and \
-            manually keyed associations stay as they were. With a state directory the next start \
+            manually keyed associations stay as they were, and a warning names those that were \
+            changed. With a state directory the next start \
             goes on with the numbers of this one, also after a crash.
 
             Examples:
@@ -37,8 +38,12 @@ struct NodeCommand: ParsableCommand {
         do throws(ConfigurationFaults) {
             configuration = try NodeConfigurationFile.read(path: config)
         } catch {
-            error.faults.forEach { complain("error: \($0)") }
+            complain(faults: error.faults)
             throw ExitCode.failure
+        }
+        guard !handover || configuration.cluster == nil else {
+            throw CommandError(
+                "--handover: a member of a cluster hands over by itself: leave the option out")
         }
         guard !handover || configuration.stateDirectory != nil else {
             throw NodeError.needsState("--handover leaves the tunnels to the next start")

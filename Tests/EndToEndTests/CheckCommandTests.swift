@@ -68,6 +68,40 @@ import Testing
         #expect((object["explanation"] as? [String])?.isEmpty == true)
     }
 
+    @Test func aNodeCountsTheFaultsToo() throws {
+        try change("198.51.100.7]", "198.51.100.777]")
+        try change("tries: 5", "tries: 500")
+        let outcome = try Program.spindle("node", "--config", config)
+        #expect(outcome.code == 1 && outcome.output.isEmpty, "\(outcome)")
+        #expect(outcome.complaints.last == "spindle: 3 faults to correct", "\(outcome)")
+        #expect(outcome.complaints.count == 4)
+    }
+
+    /// Whatever folder the program is started in, and however the configuration is named.
+    @Test func theStateDirectoryIsShownWhole() throws {
+        try change("  addresses:", "  state: kept/here\n  addresses:")
+        let folder = URL(filePath: scratch.path).resolvingSymlinksInPath().path
+        for name in [config, "site-to-site.yaml", "./site-to-site.yaml"] {
+            let outcome = try Program.run(
+                "/usr/bin/env",
+                ["-C", folder, Program.path(of: "spindle"), "check", "--config", name])
+            let line = outcome.text.split(separator: "\n").first { $0.contains("must outlive") }
+            #expect(
+                line?.hasSuffix(" in \(folder)/kept/here") == true,
+                "\(name): \(line ?? "nothing"), \(outcome.testDescription)")
+        }
+    }
+
+    @Test(arguments: ["zz", "", "0x", "00112233445566778"])
+    func whatIsNoSPIIsWrongUsage(spi: String) throws {
+        for command in ["terminate", "rekey"] {
+            let outcome = try Program.spindle(command, "--spi", spi, "--socket", "/nowhere")
+            #expect(outcome.code == 2, "\(outcome)")
+            #expect(
+                outcome.complaint.contains("an SPI has 1 to 16 hexadecimal digits"), "\(outcome)")
+        }
+    }
+
     @Test func aFileThatIsNotThereIsNamed() throws {
         let outcome = try Program.spindle("check", "--config", scratch.path("none.yaml"))
         #expect(outcome.code == 1, "\(outcome)")

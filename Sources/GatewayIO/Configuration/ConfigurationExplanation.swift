@@ -2,6 +2,7 @@
 
 internal import Crypto
 internal import ESP
+internal import Foundation
 internal import IKEStub
 internal import Wire
 
@@ -23,7 +24,7 @@ extension NodeConfiguration {
                     + "\(tunnelMTU), "
                     + (setsRoutes ? "and routes peers' networks there" : "without setting routes"),
                 "  keeps what must outlive it in "
-                    + (stateDirectory.map { printable(path: $0) }
+                    + (stateDirectory.map { printable(path: whole($0)) }
                         ?? "memory only: a stop ends all"),
             ]
         }
@@ -170,6 +171,13 @@ extension TrafficSelector {
         default: "\(number)"
         }
     }
+}
+
+/// Relative paths are so to the folder in which the program was started.
+private func whole(_ path: String) -> String {
+    guard !path.hasPrefix("/") else { return path }
+    let relative = path.hasPrefix("./") ? String(path.dropFirst(2)) : path
+    return FileManager.default.currentDirectoryPath + "/" + relative
 }
 
 func joined(_ values: [some CustomStringConvertible]) -> String {

@@ -1,6 +1,7 @@
 // A node's configuration file: YAML in, a NodeConfiguration or all of its faults out. The settings
 // are listed in docs/configuration.md.
 
+internal import Crypto
 internal import ESP
 internal import Glibc
 internal import IKEStub
@@ -100,8 +101,8 @@ public struct NodeConfigurationFile {
         guard var node else { return nil }
         node.cluster = cluster
         // In a cluster they are refused as such.
-        node.associations = (isMember ? nil : root["associations"]).flatMap {
-            ManualAssociations.read($0, node, files)
+        if !isMember, let setting = root["associations"] {
+            ManualAssociations.read(setting, &node, files)
         }
         for one in connections { node.remotePorts[one.connection.name] = one.remotePort }
         node.ike = IKEConfiguration(
@@ -114,17 +115,15 @@ public struct NodeConfigurationFile {
 /// Reads `associations`.
 enum ManualAssociations {
     static func read(
-        _ setting: Setting, _ node: NodeConfiguration, _ files: ConfigurationFiles
-    ) -> AssociationFile? {
+        _ setting: Setting, _ node: inout NodeConfiguration, _ files: ConfigurationFiles
+    ) {
         if node.stateDirectory == nil {
             setting.refuse(
                 .missingKey,
                 "sequence numbers of manually keyed associations must go on after a restart: name "
                     + "a directory for that, such as `node: {state: /var/lib/spindle}`")
         }
-        guard case (let path, var octets)? = files.octets(of: setting, secret: true) else {
-            return nil
-        }
+        guard case (let path, var octets)? = files.octets(of: setting, secret: true) else { return }
         defer { octets.withUnsafeMutableBytes(TextFile.wipe) }
         do throws(AssociationFileError) {
             let file = try AssociationFile(json: octets, name: path)
@@ -132,10 +131,10 @@ enum ManualAssociations {
                 try file.requireUnambiguousSelectors(for: .inbound)
                 try file.requireUnambiguousSelectors(for: .outbound)
             }
-            return file
+            node.associations = file
+            node.associationsDigest = octets.withUnsafeBytes { Hash.sha256.digest($0) }
         } catch {
             setting.refuse(.associations, "\(error)")
-            return nil
         }
     }
 

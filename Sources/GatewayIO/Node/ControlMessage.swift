@@ -29,6 +29,8 @@ public struct ControlRequest: Codable, Sendable {
     public var spi: String?
     /// For keys: the folder for the files.
     public var directory: String?
+    /// For keys: files that are there are replaced.
+    public var isForced: Bool?
     /// For rekey: the IKE SA rather than its pairs.
     public var ofIKE: Bool?
 

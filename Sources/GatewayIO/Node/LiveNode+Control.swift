@@ -32,12 +32,7 @@ extension LiveNode {
         let connections = member.gateway.ikeConfiguration?.connections ?? []
         guard let name = request.connection,
             let found = connections.first(where: { $0.name == name })
-        else {
-            let known = connections.map(\.name).joined(separator: ", ")
-            return session.say(
-                .failed(
-                    "no connection is named \(request.connection ?? ""): choose one of \(known)"))
-        }
+        else { return session.say(.failed(unknownConnection(request.connection ?? ""))) }
         guard let remote = found.remoteAddress else {
             return session.say(
                 .failed("\(name) does not say where the peer is: its peers come to us"))
@@ -74,7 +69,7 @@ extension LiveNode {
 
     private func terminate(_ request: ControlRequest, _ session: ControlSession) {
         let chosen = chosen(request)
-        guard !chosen.isEmpty else { return session.say(.failed("there is no such IKE SA")) }
+        guard !chosen.isEmpty else { return session.say(.failed(absence(request))) }
         session.ending = Set(chosen.map(\.localSPI))
         for summary in chosen { command(.delete, summary.localSPI) }
         carry()
@@ -82,7 +77,7 @@ extension LiveNode {
 
     private func rekey(_ request: ControlRequest, _ session: ControlSession) {
         let chosen = chosen(request)
-        guard !chosen.isEmpty else { return session.say(.failed("there is no such IKE SA")) }
+        guard !chosen.isEmpty else { return session.say(.failed(absence(request))) }
         for summary in chosen {
             guard request.ofIKE != true else {
                 command(.rekey, summary.localSPI)

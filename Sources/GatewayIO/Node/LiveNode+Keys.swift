@@ -3,7 +3,6 @@
 
 internal import Crypto
 internal import ESP
-internal import Foundation
 internal import Gateway
 internal import IKEStub
 internal import Wire
@@ -13,24 +12,18 @@ extension LiveNode {
         guard let directory = request.directory, directory.hasPrefix("/") else {
             return session.say(.failed("name the folder for the keys by its whole path"))
         }
-        let files = ["esp_sa": espLines(), "ikev2_decryption_table": ikeLines()]
-        do {
-            try FileManager.default.createDirectory(
-                atPath: directory, withIntermediateDirectories: true,
-                attributes: [.posixPermissions: 0o700])
+        do throws(KeyFolder.Fault) {
+            let folder = try KeyFolder(directory)
+            let files = [("esp_sa", espLines()), ("ikev2_decryption_table", ikeLines())]
+            try folder.write(
+                files.map { ($0.0, Array($0.1.map { $0 + "\n" }.joined().utf8)) },
+                replacing: request.isForced == true)
         } catch {
-            return session.say(.failed("\(directory): \(error.localizedDescription)"))
+            return session.say(.failed(error.text))
         }
-        for (name, lines) in files {
-            let octets = Data(lines.map { $0 + "\n" }.joined().utf8)
-            let isWritten = FileManager.default.createFile(
-                atPath: directory + "/" + name, contents: octets,
-                attributes: [.posixPermissions: 0o600])
-            guard isWritten else {
-                return session.say(.failed("\(directory)/\(name) can't be written"))
-            }
-        }
-        log(.warning, "the keys of all SAs were written to \(directory), as was asked for")
+        log(
+            .warning,
+            "the keys of all SAs were written to \(printable(path: directory)), as was asked for")
         session.say(.done)
     }
 

@@ -204,6 +204,7 @@ public final class LiveNode {
     /// Serves until a signal ends it, and all is said to the peers, or two seconds are over; a
     /// member of a cluster, until others have what it served.
     public func run() {
+        warnOfAbsentAddresses()
         announce()
         while !isOver {
             let ready = poller.wait(milliseconds: patience())
@@ -306,6 +307,9 @@ public final class LiveNode {
             member.gateway.ikeConfiguration = new.ike
             configuration.ike = new.ike
             configuration.remotePorts = new.remotePorts
+            for name in configuration.fixedSettings(changedIn: new) {
+                log(.warning, "SIGHUP: \(name) was changed: the next start takes that over")
+            }
             return log(.info, "SIGHUP: the configuration was read again")
         }
         // A second signal waits for nobody.

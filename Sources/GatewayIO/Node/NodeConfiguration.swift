@@ -26,6 +26,8 @@ public struct NodeConfiguration {
     /// Manually keyed associations, each with one of ``addresses`` at exactly one end. They need a
     /// state directory.
     public var associations: AssociationFile?
+    /// SHA-256 of the file of ``associations``, by which changes are noticed; nil: there is none.
+    public var associationsDigest: [UInt8]?
     /// Ports of peers that are not at 500 and 4500, by name of the connection: there they take IKE
     /// and ESP in UDP, told apart by the marker (RFC 3948 §2.2).
     public var remotePorts: [String: UInt16] = [:]
