@@ -118,7 +118,18 @@ final class LiveLab {
 
     // MARK: Packets
 
-    /// How many of `count` pings came back.
+    /// Sends one ping and never a second; true when it came back. (ping(8) with a deadline goes on
+    /// sending until enough answers came, so that a late answer costs packets.)
+    func pingOnce(from name: String, _ source: String, _ destination: String) throws -> Bool {
+        let outcome = try run(
+            in: name, ["ping", "-q", "-c", "1", "-W", "5", "-I", source, destination])
+        guard outcome.text.contains("1 packets transmitted") else {
+            throw RunError(description: outcome.testDescription)
+        }
+        return outcome.text.contains(" 1 received")
+    }
+
+    /// How many of `count` pings came back; more may be sent, when answers are late.
     func ping(
         from name: String, _ source: String, _ destination: String, count: Int = 5
     ) throws -> Int {
