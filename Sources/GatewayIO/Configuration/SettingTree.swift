@@ -22,10 +22,21 @@ enum SettingTree {
     /// More than a thousand connections, and little enough to be read in no time.
     static let bytesMaximum = 1 << 20
     /// Deeper than any setting.
-    private static let depthMaximum = 16
+    fileprivate static let depthMaximum = 16
+    /// Some editors put it in front of a text in UTF-8.
+    private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
 
     /// The tree of a text in UTF-8; `nothing` for a text without content.
     static func parse(_ octets: [UInt8]) throws(SettingSyntaxError) -> SettingNode {
+        guard octets.starts(with: byteOrderMark) else { return try parse(unmarked: octets) }
+        var text = Array(octets.dropFirst(byteOrderMark.count))
+        defer { text.withUnsafeMutableBytes(TextFile.wipe) }
+        return try parse(unmarked: text)
+    }
+
+    private static func parse(
+        unmarked octets: [UInt8]
+    ) throws(SettingSyntaxError) -> SettingNode {
         let start = SettingPosition(line: 1, column: 1)
         guard octets.count <= bytesMaximum else {
             throw SettingSyntaxError(
@@ -111,8 +122,7 @@ enum SettingTree {
     private static func node(_ node: Node, depth: Int) throws(SettingSyntaxError) -> SettingNode {
         let position = SettingPosition(node.mark)
         guard depth < depthMaximum else {
-            throw SettingSyntaxError(
-                .syntax, position, "nested more than \(depthMaximum) levels deep: no setting is")
+            throw SettingSyntaxError(tooDeepAt: position)
         }
         switch node {
         case .scalar(let scalar):
@@ -166,6 +176,12 @@ extension SettingPosition {
 }
 
 extension SettingSyntaxError {
+    fileprivate init(tooDeepAt position: SettingPosition) {
+        self.init(
+            .syntax, position,
+            "nested more than \(SettingTree.depthMaximum) levels deep: no setting is")
+    }
+
     /// The reader's own words, without the line of the text that it would print.
     fileprivate init(_ error: YamlError, _ octets: [UInt8]) {
         switch error {
@@ -173,6 +189,11 @@ extension SettingSyntaxError {
             .parser(let context, let problem, let mark, _),
             .composer(let context, let problem, let mark, _):
             let position = SettingPosition(mark)
+            // The reader's own limit, which comes long after ours.
+            guard !problem.contains("nesting level") else {
+                self.init(tooDeepAt: position)
+                return
+            }
             self.init(
                 .syntax, position,
                 "not YAML: \(context.map { $0.text + " " } ?? "")\(problem): "

@@ -1,5 +1,6 @@
 import Foundation
 import GatewayIO
+import IKEStub
 import TestSupport
 import Testing
 
@@ -38,6 +39,36 @@ import Testing
                     String(repeating: open, count: depth) + "x"
                     + String(repeating: close, count: depth)
                 #expect(codes(text).first == .syntax, "\(depth) \(open)")
+            }
+        }
+    }
+
+    /// The reader of YAML has a limit of its own, and words that name its functions.
+    @Test(arguments: [20, 1001, 5000]) func deepNestingIsSaidInOurWords(depth: Int) throws {
+        let text = "node:\n  addresses: " + String(repeating: "[", count: depth)
+        let fault = try #require(ConfigurationText(text + "x").faults.first)
+        let whole = text + "x" + String(repeating: "]", count: depth)
+        let closed = try #require(ConfigurationText(whole).faults.first)
+        #expect(closed.text == "nested more than 16 levels deep: no setting is")
+        #expect(closed.line == 2 && closed.column > 14, "\(closed)")
+        #expect(!fault.text.contains("_") && !fault.text.contains("()"), "\(fault)")
+    }
+
+    /// What would fool us: a mark that is taken off, and columns that still count it.
+    @Test func aByteOrderMarkIsNoPartOfTheText() throws {
+        let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+        var simple = ConfigurationText.simple
+        simple.files["secrets.yaml"]?.insert(contentsOf: mark, at: 0)
+        let file = try simple.parse(octets: mark + Array(simple.text.utf8))
+        #expect(file.configuration.ike.presharedKeys.count == 1)
+        for text in ["nodes: {}", "node: [", "a: %", "node: \u{1B}", "\u{FEFF}node: {}"] {
+            let plain = ConfigurationText(text).faults
+            do throws(ConfigurationFaults) {
+                _ = try ConfigurationText(text).parse(octets: mark + Array(text.utf8))
+                Issue.record("\(text.debugDescription) is taken")
+            } catch {
+                guard !text.hasPrefix("\u{FEFF}") else { continue }
+                #expect(error.faults == plain)
             }
         }
     }
