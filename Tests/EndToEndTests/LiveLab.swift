@@ -118,31 +118,26 @@ final class LiveLab {
 
     // MARK: Packets
 
-    /// Sends one ping and never a second; true when it came back. (ping(8) with a deadline goes on
-    /// sending until enough answers came, so that a late answer costs packets.)
-    func pingOnce(from name: String, _ source: String, _ destination: String) throws -> Bool {
-        let outcome = try run(
-            in: name, ["ping", "-q", "-c", "1", "-W", "5", "-I", source, destination])
-        guard outcome.text.contains("1 packets transmitted") else {
+    /// How many of `count` pings came back before one was lost. Each is sent when the one before
+    /// came back: what the ends count is exact, and a busy machine only takes longer. (ping(8) with
+    /// a deadline sends further ones while an answer is late; without, it hardly waits for the
+    /// last.) Without a source, routes have to choose it.
+    func ping(
+        from name: String, _ source: String?, _ destination: String, count: Int = 5
+    ) throws -> Int {
+        let ping =
+            ["ping", "-q", "-c", "1", "-W", "5"] + (source.map { ["-I", $0] } ?? [])
+            + [destination]
+        let script = """
+            for ((sent = 0; sent < \(count); sent++)); do
+                \(ping.joined(separator: " ")) >/dev/null || break
+            done
+            echo $sent
+            """
+        let outcome = try run(in: name, ["bash", "-c", script])
+        guard let received = Int(outcome.text.trimmingCharacters(in: .newlines)) else {
             throw RunError(description: outcome.testDescription)
         }
-        return outcome.text.contains(" 1 received")
-    }
-
-    /// How many of `count` pings came back; more may be sent, when answers are late.
-    func ping(
-        from name: String, _ source: String, _ destination: String, count: Int = 5
-    ) throws -> Int {
-        let outcome = try run(
-            in: name,
-            [
-                // With -W alone it waits for two round trips only, once it has had an answer.
-                "ping", "-q", "-i", "0.005", "-c", "\(count)", "-w", "5", "-I", source,
-                destination,
-            ])
-        let words = outcome.text.split(separator: " ")
-        guard let place = words.firstIndex(of: "received,"), let received = Int(words[place - 1])
-        else { throw RunError(description: outcome.testDescription) }
         return received
     }
 
@@ -163,12 +158,20 @@ final class LiveLab {
         ]
     }
 
-    /// Waits for what must come, at most ten seconds.
+    /// Waits until strongSwan has so many pairs. It has one a moment later than the node that
+    /// answered it, and drops what it can't open yet.
+    func waitForStrongSwan(pairs count: Int) throws {
+        try waitUntil("strongSwan has \(count) pairs") {
+            try swanctl("--list-sas").text.components(separatedBy: "INSTALLED").count - 1 == count
+        }
+    }
+
+    /// Waits for what must come. The bound is for what never comes: a busy machine takes a while.
     func waitUntil(_ what: String, _ condition: () throws -> Bool) throws {
-        let end = ContinuousClock.now + .seconds(10)
+        let end = ContinuousClock.now + Daemon.patience
         while try !condition() {
             guard ContinuousClock.now < end else {
-                throw RunError(description: "not within 10 s: \(what)")
+                throw RunError(description: "not within \(Daemon.patience): \(what)")
             }
             usleep(20_000)
         }
@@ -177,6 +180,9 @@ final class LiveLab {
 
 /// A program that runs beside the test, and ends with it.
 final class Daemon {
+    /// For what must come, and for what must end.
+    static let patience = Duration.seconds(30)
+
     private let process = Process()
     private let log: String
 
@@ -206,9 +212,9 @@ final class Daemon {
 
     var text: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
 
-    /// Waits for a word in the log, at most ten seconds.
+    /// Waits for a word in the log.
     func waitFor(_ word: String) throws {
-        let end = ContinuousClock.now + .seconds(10)
+        let end = ContinuousClock.now + Self.patience
         while !text.contains(word) {
             guard process.isRunning, ContinuousClock.now < end else {
                 throw RunError(description: "no \"\(word)\" in: \(text.suffix(2000))")
@@ -217,10 +223,10 @@ final class Daemon {
         }
     }
 
-    /// Asks it to end; its exit code, nil when a signal ended it or it did not within ten seconds.
+    /// Asks it to end; its exit code, nil when a signal ended it or it did not end.
     func stop() -> Int32? {
         process.terminate()
-        let end = ContinuousClock.now + .seconds(10)
+        let end = ContinuousClock.now + Self.patience
         while process.isRunning, ContinuousClock.now < end { usleep(20_000) }
         guard !process.isRunning, process.terminationReason == .exit else { return nil }
         return process.terminationStatus
