@@ -51,6 +51,8 @@ struct NodeCommand: ParsableCommand {
         let node = try LiveNode(configuration, store: Self.store(configuration)) { level, text in
             complain("\(Self.time()) \(level.rawValue) \(text)")
         }
+        // Whoever reads the log may go before the node does.
+        signal(SIGPIPE, SIG_IGN)
         if handover { node.farewell = .handover }
         node.reload = { [config] in
             do throws(ConfigurationFaults) {

@@ -66,9 +66,17 @@ struct CommandError: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// Writes a line to standard error.
+/// Writes a line to standard error. Where it can't be written, nobody can be told so, and a node
+/// must not end for it.
 func complain(_ line: String) {
-    FileHandle.standardError.write(Data((line + "\n").utf8))
+    let octets = Array((line + "\n").utf8)
+    var rest = octets[...]
+    while !rest.isEmpty {
+        let count = rest.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+        if count < 0, errno == EINTR { continue }
+        guard count > 0 else { return }
+        rest = rest.dropFirst(count)
+    }
 }
 
 /// Prints a value as JSON with sorted keys.

@@ -91,6 +91,91 @@ extension LiveNodeTests {
         #expect(try String(contentsOfFile: table, encoding: .utf8) != "mine too")
     }
 
+    /// The path of the control socket is cleared of what a dead node left, and of nothing else.
+    @Test func aFileInThePlaceOfTheControlSocketStays() throws {
+        let lab = try LiveLab()
+        let first = try lab.startNode("gw", operated())
+        first.kill()
+        try lab.waitUntil("the node is gone") { !first.isRunning }
+        let control = lab.scratch.path("gw.control")
+        #expect(FileManager.default.fileExists(atPath: control), "it left its socket")
+        #expect(try lab.startNode("gw", operated()).stop() == 0)
+        let file = try lab.scratch.write(Data("mine".utf8), as: "gw.control")
+        let refused = try lab.run(
+            in: "gw",
+            [Program.path(of: "spindle"), "node", "--config", lab.scratch.path("gw.yaml")])
+        #expect(refused.code == 1 && refused.complaints.count == 1, "\(refused)")
+        #expect(refused.complaint.contains("\(file) is there, and is no socket"), "\(refused)")
+        #expect(try lab.scratch.read("gw.control") == Data("mine".utf8))
+    }
+
+    /// What would fool us: a node that had nothing to write. It has a line at its start, and one
+    /// for each SIGHUP.
+    @Test(arguments: ["exec 2>/dev/full", "exec 2> >(exec true)"])
+    func aLogThatCannotBeWrittenEndsNothing(redirection: String) throws {
+        let lab = try LiveLab()
+        #expect(try lab.startNode("gw", operated()).stop() == 0)
+        let command = "\(Program.path(of: "spindle")) node --config \(lab.scratch.path("gw.yaml"))"
+        let node = try lab.start(
+            in: "gw", ["bash", "-c", "\(redirection); exec \(command)"], log: "unwritten")
+        try lab.waitUntil("the node answers") { try lab.ask("gw", "list").code == 0 }
+        for _ in 0..<3 {
+            node.signal(SIGHUP)
+            #expect(try lab.ask("gw", "list").code == 0)
+        }
+        #expect(node.isRunning && node.text.isEmpty)
+        #expect(node.stop() == 0)
+    }
+
+    /// Whoever may open the control socket can't end the node by what is said there.
+    @Test func garbageAtTheControlSocketIsAnswered() throws {
+        let lab = try LiveLab()
+        let node = try lab.startNode("gw", operated())
+        let said = try Program.run(
+            Program.python,
+            [
+                "-c",
+                """
+                import os, socket, sys
+                def ask(octets, waits=True):
+                    end = socket.socket(socket.AF_UNIX)
+                    # With a timeout, connect() fails while many others wait.
+                    end.connect(sys.argv[1])
+                    end.settimeout(10)
+                    end.sendall(octets)
+                    answer = b""
+                    while waits:
+                        part = end.recv(4096)
+                        if not part: break
+                        answer += part
+                    end.close()
+                    return answer.decode().strip()
+                print(ask(b"\\n"))
+                print(ask(b"GET / HTTP/1.1\\r\\n\\r\\n"))
+                print(ask(b'{"command":"destroy"}\\n'))
+                print(ask(b'{"command":"terminate","spi":"\\\\u0000zz"}\\n'))
+                print(ask(b'{"command":"keys","directory":"../../etc"}\\n'))
+                print(ask(b"[" * 4000 + b"\\n"))
+                for _ in range(200): ask(os.urandom(3000), waits=False)
+                held = []
+                for _ in range(100):
+                    end = socket.socket(socket.AF_UNIX)
+                    end.connect(sys.argv[1])
+                    held.append(end)
+                print(ask(b'{"command":"list"}\\n'))
+                """, lab.scratch.path("gw.control"),
+            ])
+        let lines = said.text.split(separator: "\n")
+        try #require(said.code == 0 && lines.count == 7, "\(said) \(said.text)")
+        for line in [lines[0], lines[1], lines[2], lines[5]] {
+            #expect(line.contains("that is no request of this version"), "\(line)")
+        }
+        #expect(lines[3].contains("is no SPI"), "\(lines[3])")
+        #expect(lines[4].contains("by its whole path"), "\(lines[4])")
+        #expect(lines[6].contains("associations"), "\(lines[6])")
+        #expect(node.stop() == 0, "\(node.text)")
+    }
+
     @Test func settingsThatNeedAStartAreNamed() throws {
         let lab = try LiveLab()
         let node = try lab.startNode("gw", operated())

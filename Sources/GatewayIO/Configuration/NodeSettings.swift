@@ -18,7 +18,7 @@ enum NodeSettings {
     /// The node without what it knows about peers; nil when it has no addresses.
     static func read(_ root: Settings, _ files: ConfigurationFiles) -> NodeConfiguration? {
         guard let fields = root.required("node")?.settings(known) else { return nil }
-        let addresses = fields.required("addresses")?.list { $0.address() }
+        let addresses = fields.required("addresses")?.list(ownAddress)
         if let addresses, Set(addresses).count < addresses.count {
             fields.refuse(.clash, "addresses", "an address stands there twice: remove one")
         }
@@ -52,6 +52,23 @@ enum NodeSettings {
             node.cardCapacity = capacity
         }
         return addresses == nil ? nil : node
+    }
+
+    /// An address at which a socket of ours can be, and no other host's.
+    private static func ownAddress(_ setting: Setting) -> IPAddress? {
+        guard let address = setting.address() else { return nil }
+        if address.isUnspecified || address.isMulticast || address == IPAddress(v4: .max) {
+            setting.refuse(
+                .address, "\(address) is no host's own: write the addresses that peers send to")
+            return nil
+        }
+        // RFC 4291 §2.5.6: one such address means another host on every link.
+        if address.family == .v6, address.high >> 54 == 0xFE80 >> 6 {
+            setting.refuse(
+                .address, "\(address) is link-local, and peers are behind routers: write another")
+            return nil
+        }
+        return address
     }
 
     private static func readTunnel(_ setting: Setting, _ node: inout NodeConfiguration) {

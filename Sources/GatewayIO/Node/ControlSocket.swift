@@ -45,7 +45,12 @@ final class ControlListener {
             close(other)
             throw .controlInUse(path)
         }
-        unlink(path)
+        // Whatever is no socket is somebody's file.
+        var status = stat()
+        if lstat(path, &status) == 0 {
+            guard status.st_mode & S_IFMT == S_IFSOCK else { throw .controlTaken(path) }
+            unlink(path)
+        }
         let number = socket(
             AF_UNIX,
             Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)

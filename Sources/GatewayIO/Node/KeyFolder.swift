@@ -1,5 +1,6 @@
 // The folder into which keys are written for another program.
 
+internal import CLinux
 internal import Foundation
 internal import Glibc
 

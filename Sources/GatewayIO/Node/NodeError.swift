@@ -19,6 +19,8 @@ public enum NodeError: Error, Equatable, CustomStringConvertible {
     case controlInUse(String)
     /// A path that is too long for a socket.
     case controlPath(String)
+    /// Something else than a socket stands where the control socket is to be.
+    case controlTaken(String)
     /// Something else that the kernel refused, in its words.
     case system(doing: String, reason: String)
     /// OpenSSL can't serve.
@@ -49,6 +51,8 @@ public enum NodeError: Error, Equatable, CustomStringConvertible {
             "another node listens at \(path): stop it, or configure another control socket"
         case .controlPath(let path):
             "\(path) is too long for a control socket: choose a path of at most 107 octets"
+        case .controlTaken(let path):
+            "\(path) is there, and is no socket: move it away, or configure another control socket"
         case .system(let doing, let reason): "\(doing): \(reason)"
         case .library(let reason): reason
         case .store(let error): error.description

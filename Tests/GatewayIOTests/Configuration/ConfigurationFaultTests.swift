@@ -43,6 +43,11 @@ private let mistakes: [Mistake] = [
         "9:28 connections.office.children.net.replay_window wrongType", "without quotes"),
     // Values.
     Mistake("192.0.2.1", "192.0.2.256", "2:15 node.addresses[0] address", "\"192.0.2.256\""),
+    Mistake("192.0.2.1", "0.0.0.0", "2:15 node.addresses[0] address", "no host's own"),
+    Mistake("192.0.2.1", "224.0.0.18", "2:15 node.addresses[0] address", "no host's own"),
+    Mistake("192.0.2.1", "255.255.255.255", "2:15 node.addresses[0] address", "no host's own"),
+    Mistake("192.0.2.1", "\"::\"", "2:15 node.addresses[0] address", "no host's own"),
+    Mistake("192.0.2.1", "\"febf::1\"", "2:15 node.addresses[0] address", "link-local"),
     Mistake("[192.0.2.1]", "[192.0.2.1, 192.0.2.1]", "2:14 node.addresses clash", "twice"),
     Mistake(
         "auth: psk}\n    r", "auth: pks}\n    r",
