@@ -1,9 +1,11 @@
 // What a member of a cluster has at its edge beside what a node alone has: the two segments, and
 // filters in the kernel that follow the allocation.
 
+internal import CLinux
 internal import Cluster
 internal import ESP
 internal import Gateway
+internal import Glibc
 internal import IKEStub
 internal import Wire
 
@@ -31,6 +33,34 @@ struct ServingRight {
     }
 }
 
+/// What to say of a node that was busy, or stopped, for so long that the others may give it up.
+struct Lateness {
+    private static let silenceNanoseconds: UInt64 = 1_000_000_000
+
+    private let limit: UInt64
+    private var dueAt: UInt64 = .max
+    private var nextWordAt: UInt64 = 0
+    /// How often the node was late.
+    private(set) var count: UInt64 = 0
+
+    /// Half of the detection time is late.
+    init(_ timing: ClusterTiming) { limit = timing.detectionNanoseconds / 2 }
+
+    /// Notes when the next thing is due.
+    mutating func expect(_ time: UInt64) { dueAt = time }
+
+    /// Notes that the node looks after what is due. Returns by how much it is late, if that is to
+    /// be told: at most once a second.
+    mutating func note(_ now: UInt64) -> UInt64? {
+        let late = now - min(now, dueAt)
+        guard late > limit else { return nil }
+        count += 1
+        guard now >= nextWordAt else { return nil }
+        nextWordAt = now + Self.silenceNanoseconds
+        return late
+    }
+}
+
 /// The edge of a member.
 final class ClusterEdge {
     let node: NodeID
@@ -45,14 +75,29 @@ final class ClusterEdge {
     private var wanted: [UInt64]
     private var noticeLimit = RateLimit(perSecond: 1000, burst: 100)
     private var identification: UInt32 = 0
+    /// Whoever works on the gateway holds it.
+    let lock: InheritingLock
+    let lines = LogQueue()
+    /// Has something to read when control has left something for the node to do.
+    let calls: FileDescriptor
+    var thread: ControlThread?
+    /// When the node looks whether its thread has a higher priority, and whether it did.
+    var begun: UInt64 = 0
+    var hasWarned = false
     /// For the log.
     var right = ServingRight()
+    var lateness: Lateness
 
     init(
         _ cluster: ClusterConfiguration, _ configuration: NodeConfiguration,
         _ distribution: Distribution, outsideDevice: SegmentDevice
     ) throws(NodeError) {
         node = cluster.node
+        lock = try InheritingLock()
+        let number = eventfd(0, Int32(EFD_CLOEXEC) | Int32(EFD_NONBLOCK))
+        guard number >= 0 else { throw .last("making a file for events") }
+        calls = FileDescriptor(number)
+        lateness = Lateness(cluster.timing)
         let shared = cluster.key.secret.sharedAddress(cluster.sharedAddressForm)
         let front = ClusterFront(
             addresses: configuration.addresses, ikePort: configuration.ikePort,
@@ -95,6 +140,27 @@ final class ClusterEdge {
         }
         // A link-local address asks for everything on the link, but is routed to last.
         return all.filter { !$0.address.isLinkLocal } + all.filter(\.address.isLinkLocal)
+    }
+
+    // MARK: The two threads
+
+    /// Lets the other thread in, if it waits.
+    func yield() {
+        lock.unlock()
+        lock.lock()
+    }
+
+    /// Wakes the node's own thread.
+    func call() {
+        var one: UInt64 = 1
+        // Only a counter near 2^64 could refuse it.
+        _ = write(calls.number, &one, 8)
+    }
+
+    /// Hears that the other thread called.
+    func hear() {
+        var count: UInt64 = 0
+        _ = read(calls.number, &count, 8)
     }
 
     // MARK: Ownership

@@ -36,34 +36,53 @@ extension LiveNode {
             })
     }
 
-    /// Puts the node before what else runs on the host: whose heartbeats are late is taken for
-    /// dead.
-    private static func raisePriority() -> Bool {
-        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -15) == 0
-    }
-
     func announceMember(_ addresses: String) {
         guard let cluster else { return }
-        if !Self.raisePriority() {
-            log(
-                .warning,
-                "no right to a higher priority: a busy host can make this node late, and the "
-                    + "others take it for dead (CAP_SYS_NICE)")
-        }
         log(
             .info,
             "node \(cluster.node) of a cluster at \(addresses): peers by "
                 + "\(cluster.outside.device.name), protected network by "
                 + "\(cluster.inside.device.name)")
-        carry()
+        cluster.begun = now + 1_000_000_000
+        do throws(NodeError) {
+            cluster.thread = try ControlThread(files: member.news) { [unowned self] in
+                cluster.lock.lock()
+                defer { cluster.lock.unlock() }
+                return control(cluster)
+            }
+        } catch {
+            // It serves nothing then: the others never hear of it.
+            log(.warning, "\(error)")
+        }
+    }
+
+    // MARK: Control
+
+    /// What the control thread does each time: others are heard, what is due is done, and filters
+    /// follow. Returns the milliseconds until something is due.
+    private func control(_ cluster: ClusterEdge) -> Int32 {
+        var now = now
+        member.gateway.secondsSince1970 = Self.seconds()
+        // What others sent counts before what they did not.
+        member.carry(now)
+        if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
+            noteLateness(now)
+            now = self.now
+            member.gateway.tick(nowNanoseconds: now)
+            member.carry(now)
+            cluster.lateness.expect(member.gateway.nextDeadline(nowNanoseconds: now))
+        }
+        follow(cluster)
+        if !member.outputs.isEmpty || !cluster.lines.isEmpty { cluster.call() }
+        return milliseconds(until: member.gateway.nextDeadline(nowNanoseconds: now), self.now)
     }
 
     // MARK: Time
 
     /// What is due at the edge, and what changed there.
-    func tickCluster(_ now: UInt64) {
+    func advanceMember(_ now: UInt64) {
         guard let cluster else { return }
-        follow(cluster)
+        warnOfPriority(cluster)
         let owners = owners
         cluster.outside.tick(owners, nowNanoseconds: now)
         cluster.inside.tick(owners, nowNanoseconds: now)
@@ -73,6 +92,26 @@ extension LiveNode {
             log(.warning, "not serving: neither enough members nor the store vouch for this node")
         case nil: break
         }
+    }
+
+    /// Once, when the thread is known to have got no priority.
+    private func warnOfPriority(_ cluster: ClusterEdge) {
+        guard !cluster.hasWarned, let thread = cluster.thread, now > cluster.begun else { return }
+        cluster.hasWarned = true
+        guard !thread.isRaised else { return }
+        log(
+            .warning,
+            "no right to a higher priority (CAP_SYS_NICE): on a busy host this node is late, and "
+                + "the others take it for dead")
+    }
+
+    /// Says when this node did not look after its heartbeats in time.
+    func noteLateness(_ now: UInt64) {
+        guard let cluster, let late = cluster.lateness.note(now) else { return }
+        log(
+            .warning,
+            "late by \(late / 1_000_000) ms, \(cluster.lateness.count) times so far: the host or this "
+                + "process was busy or stopped; the others may take it for dead")
     }
 
     /// Filters follow the allocation.

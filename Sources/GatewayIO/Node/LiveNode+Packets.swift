@@ -149,7 +149,7 @@ extension LiveNode {
             hasMarker: socket.hasMarker)
         member.gateway.receive(message: datagram, path: path, nowNanoseconds: now)
         // Key agreements and signatures take milliseconds each.
-        if cluster != nil { advance() }
+        cluster?.yield()
     }
 
     // MARK: From the protected network

@@ -39,7 +39,7 @@ public final class LiveNode {
     static let leaveNanoseconds: UInt64 = 15_000_000_000
 
     private(set) var configuration: NodeConfiguration
-    let log: (LogLevel, String) -> Void
+    private let sink: (LogLevel, String) -> Void
     let member: Member
     /// Nil in a cluster.
     let sole: SoleMember?
@@ -78,7 +78,7 @@ public final class LiveNode {
         precondition(!configuration.addresses.isEmpty)
         precondition((configuration.cluster == nil) == (store == nil))
         self.configuration = configuration
-        self.log = log
+        sink = log
         // Before there is another thread.
         signals = try SignalQueue()
         poller = try Poller()
@@ -126,10 +126,14 @@ public final class LiveNode {
         case .device(let device, _): poller.watch(device.descriptor)
         case .segment(let inside): poller.watch(number: inside.fileNumber)
         }
-        if let cluster { poller.watch(number: cluster.outside.fileNumber) }
         poller.watch(control.descriptor)
         poller.watch(signals.descriptor)
-        for number in member.news { poller.watch(number: number) }
+        if let cluster {
+            poller.watch(number: cluster.outside.fileNumber)
+            poller.watch(cluster.calls)
+        } else {
+            for number in member.news { poller.watch(number: number) }
+        }
     }
 
     /// A node alone, with what it finds of its former life.
@@ -197,28 +201,47 @@ public final class LiveNode {
     var now: UInt64 { Self.monotonic() &- clockBase }
 
     /// Since 1970.
-    private static func seconds() -> Int64 { Int64(time(nil)) }
+    static func seconds() -> Int64 { Int64(time(nil)) }
 
     // MARK: The loop
 
     /// Serves until a signal ends it, and all is said to the peers, or two seconds are over; a
     /// member of a cluster, until others have what it served.
     public func run() {
+        cluster?.lock.lock()
         warnOfAbsentAddresses()
         announce()
         while !isOver {
-            let ready = poller.wait(milliseconds: patience())
+            let patience = patience()
+            let ready = unlocked { poller.wait(milliseconds: patience) }
             advance()
             for number in ready {
                 serve(number)
-                // Heartbeats keep their rhythm under load, too.
-                if cluster != nil { advance() }
+                cluster?.yield()
             }
             flush()
         }
         leave()
         if case .device(_, let routes) = protected { routes?.removeAll() }
         log(.info, "stopped")
+        unlocked { cluster?.thread?.stop() }
+        cluster?.lock.unlock()
+    }
+
+    /// Does something that needs no gateway while others may use it.
+    private func unlocked<Result>(_ body: () -> Result) -> Result {
+        guard let cluster else { return body() }
+        let lines = cluster.lines.take()
+        cluster.lock.unlock()
+        for (level, text) in lines { sink(level, text) }
+        defer { cluster.lock.lock() }
+        return body()
+    }
+
+    /// A line of the log. In a cluster it is written when nobody waits.
+    func log(_ level: LogLevel, _ text: String) {
+        guard let cluster else { return sink(level, text) }
+        cluster.lines.append(level, text)
     }
 
     private func announce() {
@@ -239,25 +262,26 @@ public final class LiveNode {
     /// Milliseconds until something is due.
     private func patience() -> Int32 {
         let now = now
-        var next = member.gateway.nextDeadline(nowNanoseconds: now)
+        // A cluster's gateway is the control thread's.
+        var next = cluster?.nextDeadline ?? member.gateway.nextDeadline(nowNanoseconds: now)
         next = min(next, stopsAt ?? .max)
-        if let cluster { next = min(next, cluster.nextDeadline) }
+        return milliseconds(until: next, now)
+    }
+
+    func milliseconds(until next: UInt64, _ now: UInt64) -> Int32 {
         guard next > now else { return 0 }
         return Int32(clamping: min((next - now + 999_999) / 1_000_000, 3_600_000))
     }
 
     /// Does what is due.
-    func advance() {
-        var now = now
+    private func advance() {
+        let now = now
+        if cluster != nil { return advanceMember(now) }
         member.gateway.secondsSince1970 = Self.seconds()
         if member.gateway.nextDeadline(nowNanoseconds: now) <= now {
-            // What others sent counts before what they did not.
-            if cluster != nil { carry() }
-            now = self.now
             member.gateway.tick(nowNanoseconds: now)
             carry()
         }
-        if cluster != nil { tickCluster(now) }
     }
 
     private func serve(_ number: Int32) {
@@ -273,6 +297,9 @@ public final class LiveNode {
             receiveSegment(cluster)
         } else if number == signals.descriptor.number {
             while let signal = signals.next() { take(signal) }
+        } else if let cluster, number == cluster.calls.number {
+            cluster.hear()
+            carry()
         } else if member.news.contains(number) {
             carry()
         } else if number == control.descriptor.number {
