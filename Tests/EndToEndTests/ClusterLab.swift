@@ -139,7 +139,7 @@ final class ClusterLab {
             line.contains("ESTABLISHED") || line.hasPrefix("    in ") || line.hasPrefix("    out ")
         }.map { line in
             // Counters follow the SPI.
-            line.hasPrefix("    ") ? String(line.prefix(20)) : line
+            line.hasPrefix("    ") ? String(line.prefix(16)) : line
         }.sorted()
     }
 

@@ -1,9 +1,9 @@
 // Real nodes, real peers, a kill: the tunnels go on.
 //
-// What would fool us: tunnels that strongSwan set up anew (its SPIs must stay), traffic that another
-// path carries (only the tunnels lead to the peer's addresses), a node that had no tunnel (the one
-// with most is killed), pings that were lost and not missed (they are numbered, and strongSwan
-// answers, not we), a drain that only seems to lose nothing since nothing moved.
+// What would fool us: tunnels that strongSwan set up anew (its SPIs must stay), traffic that
+// another path carries (only the tunnels lead to the peer's addresses), a node that had no tunnel
+// (the one with most is killed), pings that were lost and not missed (they are numbered, and
+// strongSwan answers, not we), a drain that only seems to lose nothing since nothing moved.
 
 import Foundation
 import Testing

@@ -215,11 +215,14 @@ final class Daemon {
     /// Waits for a word in the log.
     func waitFor(_ word: String) throws {
         let end = ContinuousClock.now + Self.patience
+        var isRunning = process.isRunning
         while !text.contains(word) {
-            guard process.isRunning, ContinuousClock.now < end else {
+            guard isRunning, ContinuousClock.now < end else {
                 throw RunError(description: "no \"\(word)\" in: \(text.suffix(2000))")
             }
             usleep(20_000)
+            // Asked before the text: what it said last counts.
+            isRunning = process.isRunning
         }
     }
 

@@ -110,8 +110,8 @@ extension LiveNode {
         guard let cluster, let late = cluster.lateness.note(now) else { return }
         log(
             .warning,
-            "late by \(late / 1_000_000) ms, \(cluster.lateness.count) times so far: the host or this "
-                + "process was busy or stopped; the others may take it for dead")
+            "late by \(late / 1_000_000) ms, \(cluster.lateness.count) times so far: the host or "
+                + "this process was busy or stopped; the others may take it for dead")
     }
 
     /// Filters follow the allocation.
