@@ -1,17 +1,19 @@
-// Cuts a packet into fragments (RFC 791 §3.2, RFC 8200 §4.5), so that one node can give another a
-// packet that it put together, over the same links.
+// Cuts a packet into fragments (RFC 791 §3.2, RFC 8200 §4.5): so that one node can give another a
+// packet that it put together, over the same links, and as IPv4's routers do.
 
 /// Cuts packets.
 public enum PacketSplitter {
     /// The fragments of `packet`, none longer than `linkBytes`, which is 68 at least for IPv4
     /// (RFC 791 §3.2) and 1280 for IPv6 (RFC 8200 §5); the packet itself where it is not longer.
-    /// `identification` is what IPv6's fragments get; IPv4 packets have their own. Nil: `packet` is
-    /// none, a fragment itself, or its headers alone fill a fragment.
+    /// A fragment of IPv4 may be cut again. `identification` is what IPv6's fragments get; IPv4
+    /// packets have their own. Nil: `packet` is none, a fragment of IPv6, or its headers alone fill
+    /// a fragment.
     public static func fragments(
         of packet: UnsafeRawBufferPointer, linkBytes: Int, identification: UInt32
     ) -> [[UInt8]]? {
         guard let base = packet.baseAddress,
-            let parsed = try? IPPacket(at: base, count: packet.count), !parsed.isFragment
+            let parsed = try? IPPacket(at: base, count: packet.count),
+            !parsed.isFragment || parsed.family == .v4
         else { return nil }
         guard parsed.totalLength > linkBytes else {
             return [Array(packet[..<parsed.totalLength])]
@@ -20,12 +22,15 @@ public enum PacketSplitter {
         let prefix = isV4 ? parsed.payloadOffset : unfragmentableBytes(base, parsed)
         let headers = isV4 ? prefix : prefix + FragmentHeader.ipv6Bytes
         let step = (linkBytes - headers) & ~7
-        guard step > 0 else { return nil }
+        // Flags and place of what is itself a fragment.
+        let own = isV4 ? load16(base, 6) : 0
+        guard step > 0, Int(own & 0x1FFF) * 8 + parsed.totalLength <= 65_535 else { return nil }
         var fragments: [[UInt8]] = []
         var place = prefix
         while place < parsed.totalLength {
             let end = min(place + step, parsed.totalLength)
-            let hasMore = end < parsed.totalLength
+            let isLast = end == parsed.totalLength
+            let hasMore = !isLast || own & 0x2000 != 0
             let field = UInt16(place - prefix) | (isV4 ? 0 : hasMore ? 1 : 0)
             var fragment = Array(packet[..<prefix])
             if !isV4 { fragment += [UInt8](repeating: 0, count: FragmentHeader.ipv6Bytes) }
@@ -33,7 +38,8 @@ public enum PacketSplitter {
             fragment.withUnsafeMutableBytes { bytes in
                 guard let base = bytes.baseAddress else { return }
                 if isV4 {
-                    writeV4(base, bytes.count, prefix, (field >> 3) | (hasMore ? 0x2000 : 0))
+                    let offset = own & 0x1FFF &+ field >> 3
+                    writeV4(base, bytes.count, prefix, offset | (hasMore ? 0x2000 : 0))
                 } else {
                     writeV6(base, bytes.count, prefix, field, identification)
                 }

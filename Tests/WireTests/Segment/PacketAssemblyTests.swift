@@ -274,4 +274,33 @@ private func cuts(_ count: Int, _ random: inout SeededGenerator) -> [Cut] {
             #expect(fragments.last.map { take($0, &assembly) } == .whole(expected))
         }
     }
+
+    /// A router may have to cut what another one cut (RFC 791 §3.2); IPv6's may not.
+    @Test func fragmentsAreCutAgain() throws {
+        var random = SeededGenerator()
+        func cut(_ packet: [UInt8], _ linkBytes: Int) -> [[UInt8]]? {
+            packet.withUnsafeBytes {
+                PacketSplitter.fragments(of: $0, linkBytes: linkBytes, identification: 77)
+            }
+        }
+        for _ in 0..<60 {
+            let expected = IPv4Packet(payload: random.bytes(1500 + Int(random.next() % 9000))).bytes
+            var fragments = try #require(cut(expected, 1500))
+            fragments = try fragments.flatMap { try #require(cut($0, 1400)) }
+            fragments = try fragments.flatMap { try #require(cut($0, 576)) }
+            #expect(fragments.allSatisfy { $0.count <= 576 && naiveChecksum($0[..<20]) == 0 })
+            var assembly = PacketAssembly()
+            for fragment in fragments.dropLast() {
+                #expect(take(fragment, &assembly) == .waiting)
+            }
+            #expect(fragments.last.map { take($0, &assembly) } == .whole(expected))
+        }
+        let six = try #require(cut(IPv6Packet(payload: random.bytes(3000)).bytes, 1500))
+        #expect(cut(six[0], 1400) == nil)
+        // One whose end would lie beyond the longest packet.
+        var odd = IPv4Packet(payload: random.bytes(1480)).bytes
+        odd[6] = 0x1F
+        odd[7] = 0xFF
+        #expect(cut(odd, 1400) == nil)
+    }
 }
