@@ -153,6 +153,28 @@ final class ClusterLab {
             ], log: scratch.path("ping\(number).log"))
     }
 
+    /// How many of `count` pings of so many octets came back through a tunnel, each after the one
+    /// before: from the server, or to it.
+    func pingOnce(
+        tunnel number: Int, bytes: Int, fromServer: Bool, count: Int = 5
+    ) throws -> (received: Int, text: String) {
+        let peer = "10.101.1.\(number)"
+        let ends = fromServer ? ["server", "10.88.0.2", peer] : ["peer", peer, "10.88.0.2"]
+        var received = 0
+        var text = ""
+        for _ in 0..<count {
+            let outcome = try Program.run(
+                "/usr/sbin/ip",
+                [
+                    "netns", "exec", "\(prefix)-\(ends[0])", "ping", "-q", "-c", "1", "-W", "5",
+                    "-M", "dont", "-s", "\(bytes)", "-I", ends[1], ends[2],
+                ])
+            if outcome.code == 0 { received += 1 }
+            text += outcome.text
+        }
+        return (received, text)
+    }
+
     /// Waits for what must come, at most half a minute.
     func waitUntil(_ what: String, _ condition: () throws -> Bool) throws {
         let end = ContinuousClock.now + .seconds(30)

@@ -84,6 +84,12 @@ struct LiveClusterTests {
         let (lab, peers) = try begin()
         defer { _ = peers.stop() }
         let before = try lab.peerAssociations()
+        // Longer than a tunnel takes: fragments that are cut again go in, fragments come out.
+        for fromServer in [true, false] {
+            let (received, text) = try lab.pingOnce(
+                tunnel: 1, bytes: 3000, fromServer: fromServer)
+            #expect(received == 5, "\(text) \((1...3).map(lab.told))")
+        }
         let pings = try (1...Self.tunnels).map { try lab.ping(tunnel: $0) }
         try waitForAnswers(pings, lab)
         let leaver = try busiest(lab)

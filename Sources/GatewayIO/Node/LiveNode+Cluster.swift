@@ -182,6 +182,8 @@ extension LiveNode {
                 return false
             }
         }
+        // What is kept may lie where pieces are to be written.
+        if !pieces.isEmpty { seal() }
         for piece in pieces {
             if room.free == 0 { seal() }
             piece.withUnsafeBytes { bytes in

@@ -97,7 +97,8 @@ final class PacketRoom {
         UnsafeMutableBufferPointer(rebasing: verdicts[..<count])
     }
 
-    /// Keeps of the batch what `isKept` says, in order.
+    /// Keeps of the batch what `isKept` says, in order, where it is: nothing may be appended before
+    /// the batch is done with.
     func filter(_ isKept: (UnsafeMutableRawBufferPointer) -> Bool) {
         var kept = 0
         for index in 0..<count {
