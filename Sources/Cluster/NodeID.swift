@@ -26,3 +26,21 @@ extension NodeID: CustomStringConvertible {
     /// The bare number, as in "node 3" of a log line.
     public var description: String { String(value) }
 }
+
+extension NodeID: Codable {
+    /// Reads the bare number; throws `DecodingError` for one that is no node's.
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        guard let node = NodeID(exactly: try container.decode(UInt16.self)) else {
+            throw DecodingError.dataCorruptedError(
+                in: container, debugDescription: "nodes are numbered from 1")
+        }
+        self = node
+    }
+
+    /// Writes the bare number.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(value)
+    }
+}

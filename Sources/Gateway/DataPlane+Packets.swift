@@ -22,6 +22,8 @@ extension DataPlane {
                 batch.initializeElement(at: count, to: packets[index])
                 origins[count] = index
                 count += 1
+            } else if case .dropped(let reason) = verdicts[index] {
+                traceReceived(packets[index].packet, reason, now)
             }
         }
         let mine = UnsafeMutableBufferPointer(rebasing: batch[..<count])
@@ -35,8 +37,11 @@ extension DataPlane {
                 }
             }
             let outer = packets[index].offset
+            if let reason = mine[place].drop {
+                verdicts[index] = .dropped(reason)
+                traceReceived(packets[index].packet, reason, now)
+            }
             packets[index] = mine[place]
-            if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
             if packets[index].events.contains(.softLifetime) {
                 noteSoftLifetime(packets[index].location?.spi)
             }
@@ -228,6 +233,8 @@ extension DataPlane {
                 batch.initializeElement(at: count, to: packets[index])
                 origins[count] = index
                 count += 1
+            } else if case .dropped(let reason) = verdicts[index] {
+                traceSent(packets[index].packet, reason, spi: nil, now)
             }
         }
         let mine = UnsafeMutableBufferPointer(rebasing: batch[..<count])
@@ -243,8 +250,12 @@ extension DataPlane {
                     mine[place].drop = missedSession(tableSlot, now)
                 }
             }
+            if let reason = mine[place].drop {
+                verdicts[index] = .dropped(reason)
+                let spi = inboundSPI(tableSlot: tableSlot)
+                traceSent(packets[index].packet, reason, spi: spi, now)
+            }
             packets[index] = mine[place]
-            if let reason = packets[index].drop { verdicts[index] = .dropped(reason) }
             if packets[index].events.contains(.softLifetime) {
                 noteSoftLifetime(inboundSPI(tableSlot: tableSlot))
             }

@@ -97,6 +97,9 @@ struct DataPlane: ~Copyable {
     /// the peer's last. Grows with the highest slot.
     var sources: [UInt64] = []
 
+    /// The last refused packets.
+    var trace = RefusalTrace()
+
     let batch: UnsafeMutableBufferPointer<PacketDescriptor>
     /// Where each packet of the batch came from.
     let origins: UnsafeMutableBufferPointer<Int>

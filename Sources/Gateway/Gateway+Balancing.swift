@@ -67,6 +67,7 @@ extension Gateway {
         for place in plane.roles.indices {
             let packets = UInt64(plane.packetCounts[place])
             plane.packetCounts[place] = 0
+            balance.packets[place] += packets
             guard plane.roles[place] == .owned, balance.ownedSince[place] <= began else { continue }
             let identifier = DistributionIdentifier(UInt16(place))
             let load = LoadReport.Load(

@@ -199,6 +199,8 @@ extension Gateway {
             finishDecision(reply)
         } else if publishing.request == request {
             finishPublishing(reply, now)
+        } else if finishWeight(reply, request) {
+            return
         } else if contents.isReading(request) {
             finishReading(reply, request, now)
         } else if !finishStep(reply, request, now) {

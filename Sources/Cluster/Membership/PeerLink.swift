@@ -80,7 +80,7 @@ public struct PeerLink: Sendable {
     }
 
     /// True when our heartbeats have been arriving there.
-    func isTwoWay(_ timing: ClusterTiming, _ now: UInt64) -> Bool {
+    public func isTwoWay(_ timing: ClusterTiming, _ now: UInt64) -> Bool {
         echoedAt != 0 && now - min(now, echoedAt) <= timing.detectionNanoseconds
             && now - min(now, heardAt) <= timing.detectionNanoseconds
     }
@@ -91,7 +91,7 @@ public struct PeerLink: Sendable {
     }
 
     /// The link works both ways, and has for as long as a newcomer must wait.
-    func isHealthy(_ timing: ClusterTiming, _ now: UInt64) -> Bool {
+    public func isHealthy(_ timing: ClusterTiming, _ now: UInt64) -> Bool {
         guard let healthySince, isTwoWay(timing, now) else { return false }
         return now - healthySince >= timing.healthyNanoseconds
     }
