@@ -156,22 +156,6 @@ struct RekeyCommand: ParsableCommand {
     }
 }
 
-struct StatusCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "Show the counters of a running node.")
-
-    @OptionGroup var control: ControlOptions
-
-    @Flag(help: "Print one JSON object.")
-    var json = false
-
-    func run() throws {
-        let counters = try control.ask(ControlRequest(.status)).counters ?? [:]
-        guard !json else { return try printJSON(counters) }
-        for (name, count) in counters.sorted(by: { $0.key < $1.key }) { print("\(name) \(count)") }
-    }
-}
-
 struct KeysCommand: ParsableCommand {
     enum Format: String, ExpressibleByArgument, CaseIterable { case wireshark }
 

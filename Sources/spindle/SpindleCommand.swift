@@ -14,7 +14,9 @@ struct SpindleCommand: ParsableCommand {
         subcommands: [
             ReplayCommand.self, SealCommand.self, VerifyCommand.self, SimulateCommand.self,
             NodeCommand.self, ListCommand.self, InitiateCommand.self, TerminateCommand.self,
-            RekeyCommand.self, StatusCommand.self, KeysCommand.self, CheckCommand.self,
+            RekeyCommand.self, StatusCommand.self, DrainCommand.self, UndrainCommand.self,
+            WeightCommand.self, RebalanceCommand.self, MoveCommand.self, TraceCommand.self,
+            KeysCommand.self, CheckCommand.self,
             ClusterKeyCommand.self, BenchCommand.self,
         ])
 }

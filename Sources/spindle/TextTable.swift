@@ -1,6 +1,8 @@
 /// Columns of text for a terminal: the first to the left, the others to the right.
 struct TextTable {
     private var rows: [[String]]
+    /// The last column is words, and goes to the left, too.
+    var endsWithWords = false
 
     init(_ header: String...) { rows = [header] }
 
@@ -12,7 +14,8 @@ struct TextTable {
         var lines = rows.map { row in
             let cells = row.enumerated().map { column, cell in
                 let space = String(repeating: " ", count: widths[column] - cell.count)
-                return column == 0 ? cell + space : space + cell
+                if column == 0 { return cell + space }
+                return endsWithWords && column == row.count - 1 ? cell : space + cell
             }
             return indent + cells.joined(separator: "  ")
         }

@@ -98,6 +98,8 @@ final class ClusterMember: Member {
             text.map { "\($0); tunnels go on, and new ones wait" } ?? "the store answers again")
     }
 
+    override var storeTrouble: String? { trouble }
+
     override func takeFaults() -> [String] { exchange(&faults, with: []) }
 }
 

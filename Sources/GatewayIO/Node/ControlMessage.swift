@@ -1,6 +1,8 @@
 // What the commands of an operator ask a running node, and what it answers: one JSON object a line,
 // over a local socket that only the node's user can open.
 
+public import Cluster
+
 /// One request; a connection carries one.
 public struct ControlRequest: Codable, Sendable {
     /// What is wanted.
@@ -15,8 +17,18 @@ public struct ControlRequest: Codable, Sendable {
         case rekey
         /// Keys in files, for a program that reads captures.
         case keys
-        /// Counters.
+        /// The node, and the cluster as it sees it.
         case status
+        /// A node of the cluster is to own nothing.
+        case drain
+        /// A node of the cluster takes its share again, or another one.
+        case weight
+        /// Identifiers are moved until the load is even.
+        case rebalance
+        /// An identifier is moved to a node.
+        case move
+        /// The last refused packets.
+        case trace
     }
 
     /// What is wanted.
@@ -25,7 +37,8 @@ public struct ControlRequest: Codable, Sendable {
     public var connection: String?
     /// A policy of the connection; nil: its first one.
     public var child: String?
-    /// The local SPI of one IKE SA, 16 hexadecimal digits.
+    /// The local SPI of one IKE SA, 16 hexadecimal digits; for trace, the inbound SPI of a tunnel,
+    /// 8 digits.
     public var spi: String?
     /// For keys: the folder for the files.
     public var directory: String?
@@ -33,6 +46,20 @@ public struct ControlRequest: Codable, Sendable {
     public var isForced: Bool?
     /// For rekey: the IKE SA rather than its pairs.
     public var ofIKE: Bool?
+    /// For drain, weight and move: which node, from 1.
+    public var node: UInt16?
+    /// For weight: the share of the load, from 1; nil: the usual one.
+    public var weight: UInt16?
+    /// For move: the distribution identifier.
+    public var identifier: UInt16?
+    /// For drain, weight, rebalance and move: give up after so many seconds.
+    public var seconds: Int?
+    /// For status: each identifier, too.
+    public var withIdentifiers: Bool?
+    /// For trace: only packets with a higher number.
+    public var after: UInt64?
+    /// For trace: the most packets.
+    public var count: Int?
 
     /// A request without arguments.
     public init(_ command: Command) { self.command = command }
@@ -44,12 +71,16 @@ public struct ControlReply: Codable, Sendable {
     public var error: String?
     /// The request is done.
     public var isDone: Bool?
-    /// What happens meanwhile.
+    /// What happens meanwhile; with ``isDone``, what became of it.
     public var report: String?
     /// The answer to `list`.
     public var associations: [AssociationListing]?
-    /// The answer to `status`: counters by name.
-    public var counters: [String: UInt64]?
+    /// The answer to `status`.
+    public var status: NodeStatus?
+    /// The answer to `trace`, the oldest first.
+    public var refusals: [RefusalListing]?
+    /// With it: the number of the newest packet that was noted.
+    public var lastRefusal: UInt64?
 
     init() {}
 
@@ -132,4 +163,32 @@ public struct AssociationListing: Codable, Sendable {
     public let ageSeconds: UInt64
     /// In the order in which they were made.
     public let pairs: [Pair]
+}
+
+/// A refused packet in the answer to `trace`.
+public struct RefusalListing: Codable, Sendable {
+    /// Rises with every note of this node.
+    public let number: UInt64
+    /// UTC, as RFC 3339 writes it.
+    public let time: String
+    /// The reason's name.
+    public let reason: String
+    /// In words.
+    public let explanation: String
+    /// It came from a peer; false: from the protected network.
+    public let isInbound: Bool
+    /// The inbound SPI of its tunnel, 8 hexadecimal digits; nil: it can't be told.
+    public let spi: String?
+    /// The low 32 bits of its sequence number.
+    public let sequence: UInt32?
+    /// The outer address of what came from a peer, else the inner one.
+    public let source: String?
+    /// See ``source``.
+    public let destination: String?
+    /// Octets of the packet.
+    public let octets: UInt32
+    /// The distribution identifier; nil at a node alone.
+    public let identifier: UInt16?
+    /// Who owns that now.
+    public let owner: NodeID?
 }

@@ -86,6 +86,8 @@ final class ControlSession {
     var wantsPair = false
     /// Local SPIs whose end the other end waits for.
     var ending: Set<UInt64> = []
+    /// What the other end waits for the cluster to do.
+    var operation: ClusterOperation?
     private var received: [UInt8] = []
     private var unsent: [UInt8] = []
     /// Everything was said.

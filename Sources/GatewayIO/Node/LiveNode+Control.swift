@@ -1,5 +1,6 @@
 // What operators ask of a running node.
 
+internal import Cluster
 internal import ESP
 internal import Gateway
 internal import IKEStub
@@ -10,6 +11,7 @@ extension LiveNode {
         guard case .success(let request) = request else {
             return session.say(.failed("that is no request of this version: use its spindle"))
         }
+        log(.debug, "asked by the control socket: \(request.command.rawValue)")
         switch request.command {
         case .list:
             var reply = ControlReply.done
@@ -17,8 +19,11 @@ extension LiveNode {
             session.say(reply)
         case .status:
             var reply = ControlReply.done
-            reply.counters = status()
+            reply.status = NodeStatus(
+                reading(), withIdentifiers: request.withIdentifiers == true)
             session.say(reply)
+        case .drain, .weight, .rebalance, .move: operate(request, session)
+        case .trace: trace(request, session)
         case .initiate: initiate(request, session)
         case .terminate: terminate(request, session)
         case .rekey: rekey(request, session)
@@ -95,6 +100,49 @@ extension LiveNode {
         member.gateway.command(command, localSPI: localSPI, nowNanoseconds: now)
     }
 
+    // MARK: The cluster
+
+    private func operate(_ request: ControlRequest, _ session: ControlSession) {
+        guard cluster != nil else {
+            return session.say(
+                .failed("this node is alone: there is nobody to give tunnels to or take them from"))
+        }
+        guard let goal = request.goal else {
+            return session.say(.failed("that is no request of this version: use its spindle"))
+        }
+        do throws(ClusterOperation.Refusal) {
+            session.operation = try ClusterOperation(
+                goal, &member.gateway, seconds: min(max(request.seconds ?? 30, 1), 3600),
+                nowNanoseconds: now)
+        } catch {
+            session.say(.failed(error.text))
+        }
+        log(.info, "an operator wants: \(goal)")
+        carry()
+    }
+
+    /// Tells operators who wait how far the cluster is.
+    func stepOperations() {
+        for session in sessions.values {
+            guard var operation = session.operation else { continue }
+            let step = operation.step(&member.gateway, nowNanoseconds: now)
+            session.operation = operation
+            switch step {
+            case .waits: break
+            case .reports(let text): session.say(.report(text))
+            case .isDone(let text):
+                session.operation = nil
+                var reply = ControlReply.done
+                reply.report = text
+                session.say(reply)
+            case .fails(let text):
+                session.operation = nil
+                session.say(.failed(text))
+            }
+        }
+        if member.gateway.hasOutputs { carry() }
+    }
+
     // MARK: Answers
 
     private func hexadecimal(_ value: UInt64) -> String {
@@ -128,24 +176,6 @@ extension LiveNode {
             bytesIn: status?.received.bytes ?? 0, packetsOut: status?.sent?.packets ?? 0,
             bytesOut: status?.sent?.bytes ?? 0)
     }
-
-    private func status() -> [String: UInt64] {
-        let gateway = member.gateway.counters
-        var counters: [String: UInt64] = [
-            "delivered": gateway.delivered, "sealed": gateway.sealed, "ike": gateway.ike,
-            "foreign": gateway.foreign,
-            "ikeAssociations": UInt64(member.gateway.associationCount),
-            "pairs": UInt64(pairs.count),
-        ]
-        for reason in DropReason.allCases where gateway.drops[reason] > 0 {
-            counters["drop.\(reason)"] = gateway.drops[reason]
-        }
-        let ikeCounters = member.gateway.ikeCounters()
-        for reason in IKEDropReason.allCases where ikeCounters[reason] > 0 {
-            counters["ikeDrop.\(reason.rawValue)"] = ikeCounters[reason]
-        }
-        return counters
-    }
 }
 
 extension TrafficSelector {
@@ -154,5 +184,20 @@ extension TrafficSelector {
         let flow = ipProtocol == 0 ? "" : " protocol \(ipProtocol)"
         let ports = firstPort == 0 && lastPort == .max ? "" : " ports \(firstPort)-\(lastPort)"
         return prefixes.map { "\($0.0)/\($0.1)" + flow + ports }
+    }
+}
+
+extension ControlRequest {
+    /// What it wants of the cluster; nil: it says too little, or nothing of that kind.
+    fileprivate var goal: ClusterOperation.Goal? {
+        let named = node.flatMap { NodeID(exactly: $0) }
+        switch (command, named) {
+        case (.drain, let named?): return .drain(named)
+        case (.weight, let named?): return weight == 0 ? .drain(named) : .weight(named, weight)
+        case (.rebalance, _): return .rebalance
+        case (.move, let named?):
+            return identifier.map { .move(DistributionIdentifier($0), named) }
+        default: return nil
+        }
     }
 }

@@ -13,7 +13,7 @@ internal import Wire
 /// A running node. One thread makes it and runs it.
 public final class LiveNode {
     /// How much a line of the log matters.
-    public enum LogLevel: String, Sendable { case info, warning }
+    public enum LogLevel: String, Sendable { case debug, info, warning }
 
     /// Makes the way to the coordination store, once signals wait in a file.
     public typealias Store = () throws(NodeError) -> any CoordinationBackend
@@ -68,6 +68,10 @@ public final class LiveNode {
     public var reload: (() -> NodeConfiguration?)?
     /// Called on SIGTERM or SIGINT.
     public var farewell = Farewell.delete
+    /// Who asks for readings; nil: nobody.
+    public var monitor: (any MonitorBackend)? {
+        didSet { if let monitor { poller.watch(number: monitor.file) } }
+    }
 
     /// Opens everything. Lines of the log go to `log`; a member of a cluster reaches what all
     /// members have in common by what `store` makes.
@@ -252,6 +256,9 @@ public final class LiveNode {
         }
     }
 
+    /// A signal told it to end.
+    var isStopping: Bool { stopsAt != nil }
+
     private var isOver: Bool {
         guard let stopsAt else { return false }
         if now >= stopsAt { return true }
@@ -265,6 +272,9 @@ public final class LiveNode {
         // A cluster's gateway is the control thread's.
         var next = cluster?.nextDeadline ?? member.gateway.nextDeadline(nowNanoseconds: now)
         next = min(next, stopsAt ?? .max)
+        if sessions.values.contains(where: { $0.operation != nil }) {
+            next = min(next, now + ClusterOperation.lookNanoseconds)
+        }
         return milliseconds(until: next, now)
     }
 
@@ -302,6 +312,8 @@ public final class LiveNode {
             carry()
         } else if member.news.contains(number) {
             carry()
+        } else if let monitor, number == monitor.file {
+            answer(monitor)
         } else if number == control.descriptor.number {
             while let session = control.accept() {
                 sessions[session.descriptor.number] = session
@@ -315,6 +327,7 @@ public final class LiveNode {
 
     /// Forgets connections that said everything, and waits for room where something is unsent.
     private func flush() {
+        stepOperations()
         for session in sessions.values {
             if session.isFinished {
                 sessions[session.descriptor.number] = nil

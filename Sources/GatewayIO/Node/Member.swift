@@ -31,6 +31,9 @@ class Member {
     /// Carries requests, answers and changes, as far as they can be without waiting.
     func carry(_ now: UInt64) { preconditionFailure("every kind of member has a store") }
 
+    /// Why the store can't be used now, in one line; nil: it can.
+    var storeTrouble: String? { nil }
+
     /// What went wrong with the store since the last call, for the log.
     func takeFaults() -> [String] { [] }
 
