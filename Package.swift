@@ -27,6 +27,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -86,6 +87,16 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(
+            name: "Monitoring",
+            dependencies: [
+                "CLinux", "Cluster", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "IKEStub",
+                "Wire",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
+        .target(
             name: "Verification",
             dependencies: ["Crypto", "ESP", "GatewayIO", "IKEStub", "Wire"],
             swiftSettings: strict),
@@ -93,8 +104,9 @@ let package = Package(
             name: "spindle",
             dependencies: [
                 "Cluster", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages", "EtcdStore",
-                "Gateway", "GatewayIO", "IKEStub", "SimKit", "Verification", "Wire",
+                "Gateway", "GatewayIO", "IKEStub", "Monitoring", "SimKit", "Verification", "Wire",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         // Packets, associations and stations for the tests; the heap counter stands in front of malloc.
@@ -154,6 +166,13 @@ let package = Package(
             name: "EtcdStoreTests",
             dependencies: ["Cluster", "Crypto", "EtcdMessages", "EtcdStore", "TestSupport"],
             swiftSettings: strict),
+        .testTarget(
+            name: "MonitoringTests",
+            dependencies: [
+                "Cluster", "Crypto", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "IKEStub",
+                "Monitoring", "Wire",
+            ],
+            exclude: ["Judges"], swiftSettings: strict),
         .testTarget(
             name: "VerificationTests", dependencies: ["Verification"], swiftSettings: strict),
     ]

@@ -6,6 +6,8 @@ import EtcdMessages
 import EtcdStore
 import Foundation
 import GatewayIO
+import Logging
+import Monitoring
 
 struct NodeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -33,6 +35,9 @@ struct NodeCommand: ParsableCommand {
     @Flag(help: "At the end, tell the peers nothing: the next start goes on. Needs `state`.")
     var handover = false
 
+    @Option(help: "The least that a line of the log must matter: debug, info or warning.")
+    var logLevel = LogThreshold.info
+
     func run() throws {
         let configuration: NodeConfiguration
         do throws(ConfigurationFaults) {
@@ -48,8 +53,16 @@ struct NodeCommand: ParsableCommand {
         guard !handover || configuration.stateDirectory != nil else {
             throw NodeError.needsState("--handover leaves the tunnels to the next start")
         }
-        let node = try LiveNode(configuration, store: Self.store(configuration)) { level, text in
-            complain("\(Self.time()) \(level.rawValue) \(text)")
+        let log = Logger(label: "spindle") { _ in LogLines(logLevel: logLevel.level) }
+        let etcd = StoreStatistics()
+        let node = try LiveNode(configuration, store: Self.store(configuration, etcd)) {
+            log.log(level: $0.level, "\($1)")
+        }
+        // Not before: its thread would take the signals.
+        if let address = configuration.monitor {
+            let monitor = try MonitorServer(address) { etcd.metrics() }
+            node.monitor = monitor
+            log.info("serving metrics and health at http://\(monitor.address)/")
         }
         // Whoever reads the log may go before the node does.
         signal(SIGPIPE, SIG_IGN)
@@ -58,7 +71,7 @@ struct NodeCommand: ParsableCommand {
             do throws(ConfigurationFaults) {
                 return try NodeConfigurationFile.read(path: config)
             } catch {
-                error.faults.forEach { complain("\(Self.time()) warning \($0)") }
+                error.faults.forEach { log.warning("\($0)") }
                 return nil
             }
         }
@@ -66,31 +79,19 @@ struct NodeCommand: ParsableCommand {
     }
 
     /// How a member of a cluster reaches what all members have in common.
-    private static func store(_ configuration: NodeConfiguration) -> LiveNode.Store? {
+    private static func store(
+        _ configuration: NodeConfiguration, _ statistics: StoreStatistics
+    ) -> LiveNode.Store? {
         guard let settings = configuration.cluster?.store else { return nil }
         func connect() throws(NodeError) -> any CoordinationBackend {
             do throws(EtcdError) {
-                return try EtcdClient(settings)
+                let client = try EtcdClient(settings)
+                statistics.follow(client)
+                return client
             } catch {
                 throw .store(error)
             }
         }
         return connect
-    }
-
-    /// UTC with milliseconds, as RFC 3339 writes it.
-    private static func time() -> String {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        var parts = tm()
-        gmtime_r(&now.tv_sec, &parts)
-        let milliseconds = now.tv_nsec / 1_000_000
-        func padded(_ value: some BinaryInteger, _ width: Int) -> String {
-            let digits = String(value)
-            return String(repeating: "0", count: max(0, width - digits.count)) + digits
-        }
-        return "\(parts.tm_year + 1900)-\(padded(parts.tm_mon + 1, 2))-\(padded(parts.tm_mday, 2))"
-            + "T\(padded(parts.tm_hour, 2)):\(padded(parts.tm_min, 2)):\(padded(parts.tm_sec, 2))"
-            + ".\(padded(milliseconds, 3))Z"
     }
 }

@@ -46,13 +46,17 @@ private let arrows: [String: Set<String>] = [
         "CLinux", "Cluster", "CPcap", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages", "Gateway",
         "IKEStub", "Wire", "Foundation", "Glibc", "Synchronization", "Yams",
     ],
+    "Monitoring": [
+        "CLinux", "Cluster", "CryptoCardSim", "ESP", "Gateway", "GatewayIO", "Glibc", "IKEStub",
+        "NIOCore", "NIOHTTP1", "NIOPosix", "Synchronization", "Wire",
+    ],
     "Verification": [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",
     ],
     "spindle": [
         "Cluster", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages", "EtcdStore", "Gateway",
-        "GatewayIO", "IKEStub", "SimKit", "Verification", "Wire", "ArgumentParser", "Foundation",
-        "Glibc", "Synchronization",
+        "GatewayIO", "IKEStub", "Logging", "Monitoring", "SimKit", "Verification", "Wire",
+        "ArgumentParser", "Foundation", "Glibc", "Synchronization",
     ],
 ]
 

@@ -18,6 +18,7 @@ extension NodeConfiguration {
             "  asks for cookies above \(ike.limits.cookiesAbove) half-open set-ups; takes "
                 + "\(ike.limits.halfOpen) of them, \(ike.limits.halfOpenPerAddress) of one address",
         ]
+        if let monitor { lines.append("  serves metrics and health at http://\(monitor)/") }
         if cluster == nil {
             lines += [
                 "  passes inner packets through the TUN device \(tunnelDevice), MTU "

@@ -8,7 +8,7 @@ internal import Wire
 enum NodeSettings {
     private static let known = [
         "addresses", "ike_port", "encapsulation_port", "tunnel", "control_socket", "card_capacity",
-        "state",
+        "monitor", "state",
     ]
     /// The longest name of a socket that Linux takes.
     private static let socketBytes = 107
@@ -48,6 +48,7 @@ enum NodeSettings {
         if let path = fields["state"]?.name(bytesMaximum: 4096) {
             node.stateDirectory = files.resolve(path)
         }
+        if let monitor = fields["monitor"] { node.monitor = monitor.monitorAddress() }
         if let capacity = fields["card_capacity"]?.number(in: 1...cardMaximum) {
             node.cardCapacity = capacity
         }
@@ -85,6 +86,33 @@ enum NodeSettings {
 }
 
 extension Setting {
+    /// An IP address and a TCP port. Whoever reaches it learns where tunnels are.
+    fileprivate func monitorAddress() -> MonitorAddress? {
+        guard let text = text() else { return nil }
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        var host = parts.dropLast().joined(separator: ":")
+        let isV6 = host.hasPrefix("[") && host.hasSuffix("]")
+        if isV6 { host = String(host.dropFirst().dropLast()) }
+        guard let digits = parts.last, !digits.hasPrefix("+"), let port = UInt16(digits), port > 0,
+            let address = IPAddress(host), (address.family == .v6) == isV6
+        else {
+            refuse(
+                .address,
+                "\(quoted(text)) is no address with a port: write such as 127.0.0.1:9700 or "
+                    + "[::1]:9700, in quotes")
+            return nil
+        }
+        let isLocal =
+            isV6 ? address.high == 0 && address.low == 1 : address.low >> 24 == 127
+        if !isLocal {
+            warn(
+                .unusual,
+                "whoever reaches \(text) can read which node has how many tunnels: no password is "
+                    + "asked for")
+        }
+        return MonitorAddress(address: address, port: port)
+    }
+
     /// The name of a network device, as Linux takes them: at most 15 octets, no slash or colon.
     func device() -> String? {
         guard let device = name(bytesMaximum: 15) else { return nil }

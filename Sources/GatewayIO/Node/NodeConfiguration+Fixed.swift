@@ -17,6 +17,7 @@ extension NodeConfiguration {
             ("node.tunnel.mtu", tunnelMTU != other.tunnelMTU),
             ("node.tunnel.routes", setsRoutes != other.setsRoutes),
             ("node.control_socket", controlSocket != other.controlSocket),
+            ("node.monitor", monitor != other.monitor),
             ("node.card_capacity", cardCapacity != other.cardCapacity),
             ("node.state", stateDirectory != other.stateDirectory),
             ("associations", associationsDigest != other.associationsDigest),

@@ -19,6 +19,8 @@ public struct NodeConfiguration {
     public var setsRoutes = true
     /// Path of the control socket.
     public var controlSocket = "/run/spindle/control"
+    /// Where metrics and health are served over HTTP; nil: nowhere.
+    public var monitor: MonitorAddress?
     /// Pairs of CHILD SAs that the card holds.
     public var cardCapacity = 65_536
     /// Path of the directory for what outlives the process; nil: nothing does.

@@ -48,6 +48,16 @@ private let mistakes: [Mistake] = [
     Mistake("192.0.2.1", "255.255.255.255", "2:15 node.addresses[0] address", "no host's own"),
     Mistake("192.0.2.1", "\"::\"", "2:15 node.addresses[0] address", "no host's own"),
     Mistake("192.0.2.1", "\"febf::1\"", "2:15 node.addresses[0] address", "link-local"),
+    Mistake(
+        "[192.0.2.1]", "[192.0.2.1]\n  monitor: \"127.0.0.1\"", "3:12 node.monitor address",
+        "127.0.0.1:9700"),
+    Mistake(
+        "[192.0.2.1]", "[192.0.2.1]\n  monitor: \"::1:9700\"", "3:12 node.monitor address",
+        "[::1]:9700"),
+    Mistake(
+        "[192.0.2.1]", "[192.0.2.1]\n  monitor: \"127.0.0.1:0\"", "3:12 node.monitor address"),
+    Mistake(
+        "[192.0.2.1]", "[192.0.2.1]\n  monitor: \"localhost:9700\"", "3:12 node.monitor address"),
     Mistake("[192.0.2.1]", "[192.0.2.1, 192.0.2.1]", "2:14 node.addresses clash", "twice"),
     Mistake(
         "auth: psk}\n    r", "auth: pks}\n    r",

@@ -28,6 +28,21 @@ private func fixed(_ selectors: ChildPolicy.Selectors) -> [TrafficSelector]? {
 }
 
 @Suite struct NodeConfigurationTests {
+    /// What others can reach is warned of, as no password is asked for.
+    @Test(arguments: [
+        ("127.0.0.1:9700", "127.0.0.1:9700", 0), ("[::1]:1", "[::1]:1", 0),
+        ("192.0.2.9:65535", "192.0.2.9:65535", 1), ("[2001:db8::1]:80", "[2001:db8::1]:80", 1),
+        ("0.0.0.0:9700", "0.0.0.0:9700", 1),
+    ])
+    func monitorAddress(text: String, address: String, warnings: Int) throws {
+        let file = try ConfigurationText.simple.replacing(
+            "[192.0.2.1]", "[192.0.2.1]\n  monitor: \"\(text)\""
+        ).parse()
+        #expect(file.configuration.monitor?.description == address)
+        #expect(file.warnings.count == warnings)
+        #expect(try ConfigurationText.simple.parse().configuration.monitor == nil)
+    }
+
     @Test func responderWithKeys() throws {
         let file = try example("psk-responder").parse()
         #expect(file.warnings == [])
