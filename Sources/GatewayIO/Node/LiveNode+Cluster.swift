@@ -73,6 +73,7 @@ extension LiveNode {
             cluster.lateness.expect(member.gateway.nextDeadline(nowNanoseconds: now))
         }
         follow(cluster)
+        for fault in member.takeFaults() { log(.warning, fault) }
         if !member.outputs.isEmpty || !cluster.lines.isEmpty { cluster.call() }
         return milliseconds(until: member.gateway.nextDeadline(nowNanoseconds: now), self.now)
     }

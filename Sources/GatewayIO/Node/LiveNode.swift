@@ -92,8 +92,6 @@ public final class LiveNode {
         } catch {
             throw .library("\(error)")
         }
-        control = try ControlListener(path: configuration.controlSocket)
-        datagramSockets = try Self.openDatagramSockets(configuration)
         var manual: ManualTunnels?
         if let cluster = configuration.cluster, let store {
             let parts = try Self.join(cluster, configuration, store, library)
@@ -110,6 +108,8 @@ public final class LiveNode {
             protected = .device(
                 device, configuration.setsRoutes ? try RouteTable(device: device.index) : nil)
         }
+        control = try ControlListener(path: configuration.controlSocket)
+        datagramSockets = try Self.openDatagramSockets(configuration)
         var espSockets: [ESPSocket] = []
         for address in configuration.addresses {
             espSockets.append(try ESPSocket(address, receives: cluster == nil))
