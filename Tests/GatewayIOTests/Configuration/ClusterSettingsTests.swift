@@ -204,7 +204,8 @@ private let mistakes: [Mistake] = [
         "10.88.0.1", (1...17).map { "10.88.0.\($0)" }.joined(separator: ","), at: "[10.88.0.1,",
         "cluster.inside.addresses outOfRange", "at most 16"),
     Mistake("[192.0.2.1]", "[224.0.0.1]", at: "224", "node.addresses[0] address", "no host's own"),
-    Mistake("[192.0.2.1]", "[\"fe80::1\"]", at: "\"fe80", "node.addresses[0] address", "link-local"),
+    Mistake(
+        "[192.0.2.1]", "[\"fe80::1\"]", at: "\"fe80", "node.addresses[0] address", "link-local"),
     Mistake(
         "[192.0.2.1]", "[" + (1...17).map { "192.0.2.\($0)" }.joined(separator: ",") + "]",
         at: "[192", "node.addresses outOfRange", "at most 16"),
