@@ -21,7 +21,7 @@ let package = Package(
             name: "Spindle",
             targets: [
                 "Wire", "Crypto", "ESP", "CryptoCardSim", "Cluster", "EtcdMessages", "Gateway",
-                "GatewayIO", "IKEStub", "SimKit", "Verification",
+                "GatewayIO", "IKEStub", "Lab", "SimKit", "Verification",
             ]),
     ],
     dependencies: [
@@ -100,11 +100,14 @@ let package = Package(
             name: "Verification",
             dependencies: ["Crypto", "ESP", "GatewayIO", "IKEStub", "Wire"],
             swiftSettings: strict),
+        .target(
+            name: "Lab", dependencies: ["CLinux", "GatewayIO", "SimKit"], swiftSettings: strict),
         .executableTarget(
             name: "spindle",
             dependencies: [
                 "Cluster", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages", "EtcdStore",
-                "Gateway", "GatewayIO", "IKEStub", "Monitoring", "SimKit", "Verification", "Wire",
+                "Gateway", "GatewayIO", "IKEStub", "Lab", "Monitoring", "SimKit", "Verification",
+                "Wire",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -173,6 +176,8 @@ let package = Package(
                 "Monitoring", "Wire",
             ],
             exclude: ["Judges"], swiftSettings: strict),
+        .testTarget(
+            name: "LabTests", dependencies: ["Lab", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "VerificationTests", dependencies: ["Verification"], swiftSettings: strict),
     ]

@@ -16,8 +16,8 @@ struct SpindleCommand: ParsableCommand {
             NodeCommand.self, ListCommand.self, InitiateCommand.self, TerminateCommand.self,
             RekeyCommand.self, StatusCommand.self, DrainCommand.self, UndrainCommand.self,
             WeightCommand.self, RebalanceCommand.self, MoveCommand.self, TraceCommand.self,
-            KeysCommand.self, CheckCommand.self,
-            ClusterKeyCommand.self, BenchCommand.self,
+            KeysCommand.self, CheckCommand.self, ClusterKeyCommand.self, LabCommand.self,
+            LabDirectorCommand.self, LabTrafficCommand.self, BenchCommand.self,
         ])
 }
 

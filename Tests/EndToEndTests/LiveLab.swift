@@ -205,6 +205,8 @@ final class Daemon {
 
     var isRunning: Bool { process.isRunning }
 
+    var processIdentifier: Int32 { process.processIdentifier }
+
     /// Ends it at once, as a crash does.
     func kill() { Glibc.kill(process.processIdentifier, SIGKILL) }
 

@@ -53,9 +53,10 @@ private let arrows: [String: Set<String>] = [
     "Verification": [
         "Crypto", "ESP", "GatewayIO", "IKEStub", "Wire", "Foundation", "CryptoCardSim",
     ],
+    "Lab": ["CLinux", "GatewayIO", "SimKit", "Foundation", "Glibc"],
     "spindle": [
         "Cluster", "Crypto", "CryptoCardSim", "ESP", "EtcdMessages", "EtcdStore", "Gateway",
-        "GatewayIO", "IKEStub", "Logging", "Monitoring", "SimKit", "Verification", "Wire",
+        "GatewayIO", "IKEStub", "Lab", "Logging", "Monitoring", "SimKit", "Verification", "Wire",
         "ArgumentParser", "Foundation", "Glibc", "Synchronization",
     ],
 ]

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -22,18 +23,23 @@
 #include <linux/netlink.h>
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -115,6 +121,24 @@ static inline int clinux_describe_device(
     return result;
 }
 
+// The kernel computes the checksums of what leaves by a virtual cable, as a network card would: else
+// they stay undone, and who captures packets at the other end sees half of them. 0, or -1 with
+// errno.
+static inline int clinux_finish_checksums(const char *name) {
+    int handle = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (handle < 0) return -1;
+    struct ethtool_value value = {.cmd = ETHTOOL_STXCSUM, .data = 0};
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    request.ifr_data = (char *)&value;
+    int result = ioctl(handle, SIOCETHTOOL, &request);
+    int cause = errno;
+    close(handle);
+    errno = cause;
+    return result;
+}
+
 // The next connection at a listening socket, which does not block. -1 with errno: none.
 static inline int clinux_accept(int file) {
     int number = accept(file, NULL, NULL);
@@ -183,6 +207,32 @@ static inline void clinux_put_controls(
         used += CMSG_SPACE(sizeof segmentBytes);
     }
     message->msg_controllen = used;
+}
+
+// CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, and FALLOC_FL_KEEP_SIZE with FALLOC_FL_PUNCH_HOLE: their
+// headers are GNU's, or quarrel with each other.
+enum {
+    CLINUX_NEW_MOUNTS = 0x00020000,
+    CLINUX_NEW_PROCESSES = 0x20000000,
+    CLINUX_NEW_NETWORK = 0x40000000,
+    CLINUX_PUNCH_HOLE = 0x01 | 0x02
+};
+
+// From now on this process has namespaces of its own; a new one for processes begins with its next
+// child. 0, or -1 with errno.
+static inline int clinux_unshare(int namespaces) { return (int)syscall(SYS_unshare, namespaces); }
+
+// SIGKILL comes when the process that started this one is gone, however it went.
+static inline int clinux_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
+// What is mounted from now on is seen in this mount namespace only. 0, or -1 with errno.
+static inline int clinux_keep_mounts_private(void) {
+    return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
+// Gives the memory of a part of a file back to the kernel; the file stays as long as it is.
+static inline int clinux_punch_hole(int file, int64_t offset, int64_t length) {
+    return (int)syscall(SYS_fallocate, file, CLINUX_PUNCH_HOLE, offset, length);
 }
 
 #endif

@@ -2,7 +2,7 @@
 // scales with round marks. Text is escaped here and nowhere else.
 
 /// Replaces what XML would take for its own, and what it does not allow at all.
-func escaped(_ text: String) -> String {
+package func escaped(_ text: String) -> String {
     var result = ""
     for scalar in text.unicodeScalars {
         switch scalar {
@@ -21,7 +21,7 @@ func escaped(_ text: String) -> String {
 }
 
 /// With up to one digit behind the point, which is enough for a place in a drawing.
-func fixed(_ value: Double) -> String {
+package func fixed(_ value: Double) -> String {
     let tenths = Int((value * 10).rounded())
     let sign = tenths < 0 ? "-" : ""
     let rest = tenths.magnitude % 10
@@ -29,13 +29,13 @@ func fixed(_ value: Double) -> String {
 }
 
 /// Nanoseconds at an axis.
-func axisTime(_ nanoseconds: Double) -> String {
+package func axisTime(_ nanoseconds: Double) -> String {
     if nanoseconds == 0 { return "0" }
     return (nanoseconds < 0 ? "−" : "") + Fault.time(UInt64(nanoseconds.magnitude.rounded()))
 }
 
 /// Thousands apart by thin spaces.
-func grouped(_ value: some BinaryInteger) -> String {
+package func grouped(_ value: some BinaryInteger) -> String {
     let digits = Array(String(value))
     var result = ""
     for (place, digit) in digits.enumerated() {
@@ -47,7 +47,7 @@ func grouped(_ value: some BinaryInteger) -> String {
 }
 
 /// A logarithm to the base 10, exact enough to draw with. Precondition: a positive number.
-func log10(_ value: Double) -> Double {
+package func log10(_ value: Double) -> Double {
     precondition(value > 0)
     var bits = Double(value.exponent)
     var rest = value.significand
@@ -64,22 +64,22 @@ func log10(_ value: Double) -> Double {
 }
 
 /// From values to places in a drawing.
-struct Scale {
-    let from: Double
-    let to: Double
-    let low: Double
-    let high: Double
-    let isLogarithmic: Bool
+package struct Scale {
+    package let from: Double
+    package let to: Double
+    package let low: Double
+    package let high: Double
+    package let isLogarithmic: Bool
 
     /// Precondition: `from` < `to`, both positive if logarithmic.
-    init(_ from: Double, _ to: Double, on low: Double, _ high: Double, log: Bool = false) {
+    package init(_ from: Double, _ to: Double, on low: Double, _ high: Double, log: Bool = false) {
         precondition(from < to)
         (self.from, self.to, self.low, self.high) = (from, to, low, high)
         isLogarithmic = log
     }
 
     /// Where a value is drawn; values outside are drawn at the edge.
-    func callAsFunction(_ value: Double) -> Double {
+    package func callAsFunction(_ value: Double) -> Double {
         let value = min(max(value, from), to)
         let part =
             isLogarithmic
@@ -89,7 +89,7 @@ struct Scale {
     }
 
     /// Round values, about `count` of them; on a logarithmic scale the powers of ten.
-    func marks(_ count: Int) -> [Double] {
+    package func marks(_ count: Int) -> [Double] {
         var marks: [Double] = []
         if isLogarithmic {
             var mark = 1.0
@@ -117,21 +117,21 @@ struct Scale {
 }
 
 /// One drawing.
-struct Drawing {
+package struct Drawing {
     /// Where a text stands to its place.
-    enum Anchor: String { case start, middle, end }
+    package enum Anchor: String { case start, middle, end }
 
-    let width: Double
-    let height: Double
+    package let width: Double
+    package let height: Double
     /// What it shows, for those who can't see it.
-    let title: String
+    package let title: String
     private var body = ""
 
-    init(width: Double, height: Double, title: String) {
+    package init(width: Double, height: Double, title: String) {
         (self.width, self.height, self.title) = (width, height, title)
     }
 
-    mutating func rectangle(
+    package mutating func rectangle(
         _ x: Double, _ y: Double, _ width: Double, _ height: Double, _ style: String,
         hint: String? = nil
     ) {
@@ -141,7 +141,7 @@ struct Drawing {
                 + "height=\"\(fixed(max(height, 0)))\" \(style)", hint)
     }
 
-    mutating func line(
+    package mutating func line(
         _ x1: Double, _ y1: Double, _ x2: Double, _ y2: Double, _ style: String = "class=\"rule\""
     ) {
         element(
@@ -150,7 +150,7 @@ struct Drawing {
                 + "y2=\"\(fixed(y2))\" \(style)")
     }
 
-    mutating func circle(
+    package mutating func circle(
         _ x: Double, _ y: Double, _ radius: Double, _ style: String, hint: String? = nil
     ) {
         element(
@@ -158,11 +158,11 @@ struct Drawing {
     }
 
     /// A path in SVG's own language.
-    mutating func path(_ data: String, _ style: String) {
+    package mutating func path(_ data: String, _ style: String) {
         element("path", "d=\"\(data)\" \(style)")
     }
 
-    mutating func text(
+    package mutating func text(
         _ x: Double, _ y: Double, _ text: String, _ anchor: Anchor = .start, _ style: String = ""
     ) {
         body +=
@@ -176,7 +176,7 @@ struct Drawing {
     }
 
     /// The drawing as an element of a page.
-    var svg: String {
+    package var svg: String {
         "<svg viewBox=\"0 0 \(fixed(width)) \(fixed(height))\" role=\"img\" "
             + "aria-label=\"\(escaped(title))\">\n\(body)</svg>\n"
     }
@@ -184,7 +184,7 @@ struct Drawing {
 
 /// A colour for each node that its neighbours in number do not have: eight that people with any
 /// eyesight can tell apart, then the same ones darker, then lighter.
-func colour(ofNode node: Int) -> String {
+package func colour(ofNode node: Int) -> String {
     let base: [(Int, Int, Int)] = [
         (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0),
         (117, 86, 160), (122, 122, 122),

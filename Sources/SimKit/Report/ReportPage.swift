@@ -2,33 +2,33 @@
 // as well-formed XML, so that any tool can read it back.
 
 /// A page being written.
-struct ReportPage {
+package struct ReportPage {
     private let title: String
     private var body = ""
 
-    init(title: String) {
+    package init(title: String) {
         self.title = title
         body += "<h1>\(escaped(title))</h1>\n"
     }
 
-    mutating func heading(_ text: String) { body += "<h2>\(escaped(text))</h2>\n" }
+    package mutating func heading(_ text: String) { body += "<h2>\(escaped(text))</h2>\n" }
 
-    mutating func paragraph(_ text: String, class name: String? = nil) {
+    package mutating func paragraph(_ text: String, class name: String? = nil) {
         let attribute = name.map { " class=\"\($0)\"" } ?? ""
         body += "<p\(attribute)>\(escaped(text))</p>\n"
     }
 
     /// Something to type.
-    mutating func command(_ label: String, _ text: String) {
+    package mutating func command(_ label: String, _ text: String) {
         body += "<p>\(escaped(label)) <code>\(escaped(text))</code></p>\n"
     }
 
-    mutating func figure(_ drawing: Drawing, caption: String) {
+    package mutating func figure(_ drawing: Drawing, caption: String) {
         body += "<figure>\n\(drawing.svg)<figcaption>\(escaped(caption))</figcaption>\n</figure>\n"
     }
 
     /// Boxes of colour with names.
-    mutating func legend(_ entries: [(colour: String, name: String)]) {
+    package mutating func legend(_ entries: [(colour: String, name: String)]) {
         body += "<p class=\"legend\">"
         for entry in entries {
             body += "<span><i style=\"background:\(entry.colour)\"></i>"
@@ -38,7 +38,7 @@ struct ReportPage {
     }
 
     /// Large numbers with names.
-    mutating func figures(_ entries: [(value: String, name: String)]) {
+    package mutating func figures(_ entries: [(value: String, name: String)]) {
         body += "<dl class=\"figures\">"
         for entry in entries {
             body += "<div><dt>\(escaped(entry.name))</dt><dd>\(escaped(entry.value))</dd></div>"
@@ -48,7 +48,7 @@ struct ReportPage {
 
     /// The first row is the header; a row of one cell is a heading between the others. `numbers`:
     /// which columns stand to the right.
-    mutating func table(_ rows: [[String]], numbers: Set<Int>) {
+    package mutating func table(_ rows: [[String]], numbers: Set<Int>) {
         let width = rows.first?.count ?? 0
         body += "<table>\n"
         for (number, row) in rows.enumerated() {
@@ -67,12 +67,12 @@ struct ReportPage {
         body += "</table>\n"
     }
 
-    mutating func list(_ items: [String]) {
+    package mutating func list(_ items: [String]) {
         body += "<ol>\n" + items.map { "<li>\(escaped($0))</li>\n" }.joined() + "</ol>\n"
     }
 
     /// The whole page.
-    var html: String {
+    package var html: String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
             + "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
             + "<title>\(escaped(title))</title>\n<style>\n\(Self.style)</style>\n</head>\n<body>\n"
