@@ -44,6 +44,11 @@ public enum Lab {
         }
     }
 
+    /// True when strongSwan can be the peer.
+    public static var hasStrongSwan: Bool {
+        StrongSwanPeer.programs.allSatisfy(FileManager.default.isExecutableFile)
+    }
+
     private static func checkTools(_ options: LabOptions) throws(LabError) {
         var tools = ["/usr/sbin/ip", "/usr/sbin/sysctl"]
         if options.peers == .strongswan { tools += StrongSwanPeer.programs }

@@ -31,9 +31,14 @@ public struct LabOptions: Codable, Hashable, Sendable {
     public var soakSeconds = 0
     /// What chance decides follows from it: whom faults hit.
     public var seed: UInt64 = 1
-    /// Path of the program whose nodes run.
+    /// Path of the program that directs the lab and makes its traffic.
     public var program: String
+    /// Path of the program whose nodes run.
+    public var nodeProgram: String
 
     /// A lab of the usual size.
-    public init(program: String) { self.program = program }
+    public init(program: String) {
+        self.program = program
+        nodeProgram = program
+    }
 }

@@ -49,8 +49,8 @@ public enum Scenario: String, Codable, CaseIterable, Sendable {
                 outage: 10_000_000_000, mayRekey: self == .rekey, mayAuthenticate: true)
         }
         switch self {
-        case .calm, .drain, .restart, .etcd: return ScenarioLimits(outage: 250_000_000, lost: 0)
-        case .kill, .link, .pause: return ScenarioLimits(outage: 250_000_000)
+        case .calm, .drain, .restart: return ScenarioLimits(outage: 250_000_000, lost: 0)
+        case .kill, .etcd, .link, .pause: return ScenarioLimits(outage: 250_000_000)
         case .rekey: return ScenarioLimits(outage: 250_000_000, mayRekey: true)
         }
     }

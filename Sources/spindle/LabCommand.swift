@@ -59,8 +59,12 @@ struct LabCommand: ParsableCommand {
     @Option(help: "Packets a second through each tunnel, each way, 1 to 1000.")
     var rate = 100
 
-    @Option(help: "Who is at the other end: real strongSwan, or nodes of our own.")
-    var peers = PeerKind.strongswan
+    @Option(
+        help: """
+            Who is at the other end: real strongSwan, or nodes of our own; without it, strongSwan \
+            if it is there.
+            """)
+    var peers: PeerKind?
 
     @Option(help: ArgumentHelp("What happens.", valueName: "list"))
     var scenario: ScenarioList?
@@ -74,6 +78,10 @@ struct LabCommand: ParsableCommand {
 
     @Option(help: "Minutes in which, after that, faults go on by chance, 0 to 600.")
     var soak = 0
+
+    @Option(
+        help: "A spindle whose nodes run, instead of this one: to compare.", completion: .file())
+    var program: String?
 
     @Option(help: "What chance decides follows from it.")
     var seed: UInt64 = 1
@@ -103,6 +111,11 @@ struct LabCommand: ParsableCommand {
         }
     }
 
+    private var chosenPeers: LabOptions.Peers {
+        guard let peers else { return Lab.hasStrongSwan ? .strongswan : .spindle }
+        return peers == .strongswan ? .strongswan : .spindle
+    }
+
     private var tunnelCount: Int { tunnels ?? (measure ? 60 : 12) }
 
     private var chosen: [Scenario] {
@@ -117,12 +130,19 @@ struct LabCommand: ParsableCommand {
 
     func run() throws {
         if let report { try makeFolder(report) }
+        if let program, !FileManager.default.isExecutableFile(atPath: program) {
+            throw CommandError("\(program): no program is there: name a built spindle")
+        }
         var options = LabOptions(program: try Self.ownPath())
+        if let program { options.nodeProgram = URL(filePath: program).path }
         options.nodes = nodes
         options.tunnels = tunnelCount
         options.soakSeconds = soak * 60
         options.rate = rate
-        options.peers = LabOptions.Peers(rawValue: peers.rawValue) ?? .strongswan
+        options.peers = chosenPeers
+        if peers == nil, options.peers == .spindle {
+            complain("spindle: strongSwan is not there: the peers are nodes of our own")
+        }
         options.seed = seed
         options.scenarios = chosen
         let result = try Lab.run(options)
@@ -148,7 +168,7 @@ struct LabCommand: ParsableCommand {
 
     private func write(_ result: LabResult, into folder: String) throws {
         var words = ["spindle", "lab", "--nodes", "\(nodes)", "--tunnels", "\(tunnelCount)"]
-        words += ["--rate", "\(rate)", "--seed", "\(seed)", "--peers", peers.rawValue]
+        words += ["--rate", "\(rate)", "--seed", "\(seed)", "--peers", chosenPeers.rawValue]
         words += ["--scenario", chosen.map(\.rawValue).joined(separator: ",")]
         let page = try writePage(
             result.page(command: words.joined(separator: " ")), "index.html", in: folder)

@@ -54,7 +54,7 @@ import Testing
     }
 
     @Test func plannedMovesLoseNothing() {
-        for scenario in [Scenario.calm, .drain, .restart, .etcd] {
+        for scenario in [Scenario.calm, .drain, .restart] {
             let found = Self.violations(scenario) { $0[7].up.lost = 1 }
             #expect(found == ["1 packets were lost, of which 0 may be"])
         }

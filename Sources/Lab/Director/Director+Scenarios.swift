@@ -93,8 +93,8 @@ extension Director {
     private func kill(_ outcome: inout ScenarioOutcome) throws(LabError) {
         let node = try busiest()
         outcome.node = node.number
-        node.kill()
         note("node \(node.number) killed", &outcome)
+        node.kill()
         try pass(seconds: 1)
         try revive(node, &outcome)
     }
@@ -137,8 +137,8 @@ extension Director {
     ) throws(LabError) {
         let node = try anyone()
         outcome.node = node.number
-        try network.plug(segment, of: node.place.name, isIn: false)
         note("node \(node.number) cut off from \(from)", &outcome)
+        try network.plug(segment, of: node.place.name, isIn: false)
         try pass(seconds: seconds)
         try network.plug(segment, of: node.place.name, isIn: true)
         note("node \(node.number) connected again", &outcome)
@@ -148,11 +148,11 @@ extension Director {
     private func pause(_ outcome: inout ScenarioOutcome) throws(LabError) {
         let node = try anyone()
         outcome.node = node.number
-        node.signal(SIGSTOP)
         note("node \(node.number) stands still", &outcome)
+        node.signal(SIGSTOP)
         try pass(seconds: 5)
-        node.signal(SIGCONT)
         note("node \(node.number) goes on", &outcome)
+        node.signal(SIGCONT)
         try pass(seconds: 3)
     }
 
@@ -161,14 +161,14 @@ extension Director {
         outcome.node = node.number
         let hit = shares()[node.number] ?? []
         let before = events.count
-        note("new keys for \(hit.count) tunnels of node \(node.number)", &outcome)
+        note("new keys for \(hit.count) of its tunnels", &outcome)
         for place in hit {
             try peers[plan.tunnels[place].daemon].rekey(plan.tunnels[place])
         }
         // Somewhere in the exchanges, which take a few milliseconds each.
         usleep(UInt32(random.below(10_000)))
-        node.kill()
         note("node \(node.number) killed", &outcome)
+        node.kill()
         try pass(seconds: 1)
         try revive(node, &outcome)
         // A peer repeats a request that found nobody after 4 s.

@@ -73,12 +73,12 @@ final class Director {
         try LabNode.writeSecrets(key: key)
         if isCluster {
             let path = "\(Seclusion.folder)/cluster.key"
-            try processes.run([options.program, "cluster-key", path])
+            try processes.run([options.nodeProgram, "cluster-key", path])
             try startEtcd()
         }
         for place in plan.nodes {
             nodes.append(
-                try LabNode(place, processes, program: options.program, isCluster: isCluster))
+                try LabNode(place, processes, program: options.nodeProgram, isCluster: isCluster))
         }
         for node in nodes { try node.launch() }
         for node in nodes { try node.waitUntilServing() }
@@ -88,7 +88,7 @@ final class Director {
                 peers.append(try StrongSwanPeer(daemon, plan, processes, key: key))
             case .spindle:
                 peers.append(
-                    try SpindlePeer(daemon, plan, processes, program: options.program))
+                    try SpindlePeer(daemon, plan, processes, program: options.nodeProgram))
             }
         }
         for peer in peers { try peer.initiate() }

@@ -9,22 +9,26 @@ struct CloseUp {
 
     private static let width = 980.0
     private static let before: UInt64 = 50_000_000
+    private static let span: UInt64 = 500_000_000
 
     /// Nil when no tunnel fell silent.
     func drawing() -> Drawing? {
         let places = Set(outcome.affected.map(\.tunnel))
-        let silences = result.silences.filter {
+        let all = result.silences.filter {
             places.contains($0.tunnel) && $0.until > outcome.begin && $0.from < outcome.end
         }
-        guard let last = silences.map(\.until).max(), let first = silences.map(\.from).min()
-        else { return nil }
+        // What begins much later is another story.
+        guard let begin = all.map(\.from).min() else { return nil }
+        let silences = all.filter { $0.from < begin + Self.span }
+        guard let last = silences.map(\.until).max() else { return nil }
         let rows = places.sorted()
-        let from = max(min(first, outcome.begin), Self.before) - Self.before
+        let isSoon = begin < outcome.begin + Self.span
+        let from = max(isSoon ? min(begin, outcome.begin) : begin, Self.before) - Self.before
         let until = max(last + (last - from) / 10, from + 1)
         let time = Scale(
             0, Double(until - from), on: TunnelMap.left, TunnelMap.right)
         let rowHeight = min(max(240 / Double(rows.count), 3), 18)
-        let top = 26.0
+        let top = 30.0
         let bottom = top + rowHeight * Double(rows.count)
         var drawing = Drawing(
             width: Self.width, height: bottom + 40, title: "Silences after \(outcome.scenario)")
@@ -77,12 +81,14 @@ struct CloseUp {
         _ from: UInt64, _ until: UInt64, _ time: Scale, _ bottom: Double,
         _ drawing: inout Drawing
     ) {
-        for step in outcome.steps where step.time >= from && step.time <= until {
+        let steps = outcome.steps.filter { $0.time >= from && $0.time <= until }
+        for (number, step) in steps.enumerated() {
             let x = time(Double(step.time - from))
-            drawing.line(x, 14, x, bottom, "class=\"flag\"")
+            let y = 10 + Double(number % 2) * 12
+            drawing.line(x, y - 6, x, bottom, "class=\"flag\"")
             let isLeft = x > (TunnelMap.left + TunnelMap.right) / 2
             drawing.text(
-                isLeft ? x - 4 : x + 4, 20, step.text, isLeft ? .end : .start,
+                isLeft ? x - 4 : x + 4, y, step.text, isLeft ? .end : .start,
                 "class=\"small\"")
         }
     }
