@@ -169,7 +169,9 @@ struct LabCommand: ParsableCommand {
     private func write(_ result: LabResult, into folder: String) throws {
         var words = ["spindle", "lab", "--nodes", "\(nodes)", "--tunnels", "\(tunnelCount)"]
         words += ["--rate", "\(rate)", "--seed", "\(seed)", "--peers", chosenPeers.rawValue]
-        words += ["--scenario", chosen.map(\.rawValue).joined(separator: ",")]
+        if measure { words.append("--measure") }
+        if let scenario { words += ["--scenario", scenario.defaultValueDescription] }
+        if soak > 0 { words += ["--soak", "\(soak)"] }
         let page = try writePage(
             result.page(command: words.joined(separator: " ")), "index.html", in: folder)
         for (name, text) in result.logs { _ = try writePage(text, "\(name).log", in: folder) }

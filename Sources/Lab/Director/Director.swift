@@ -35,7 +35,7 @@ final class Director {
             nodes: options.nodes, tunnels: options.tunnels,
             sharesAddresses: options.peers == .spindle)
         random = SimulationRandom(seed: options.seed)
-        let silence = max(50_000_000, 5_000_000_000 / UInt64(options.rate))
+        let silence = max(30_000_000, 3_000_000_000 / UInt64(options.rate))
         ledger = TrafficLedger(tunnels: options.tunnels, silence: silence)
         network = try LabNetwork(plan, processes, isCluster: options.nodes > 1)
     }
