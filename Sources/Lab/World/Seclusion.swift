@@ -29,6 +29,7 @@ enum Seclusion {
         guard geteuid() == 0 else {
             throw LabError("a lab makes network namespaces: run it as root")
         }
+        unblockSignals()
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { throw LabError("a pipe: \(lastSystemError())") }
         _ = fcntl(ends[0], F_SETFD, FD_CLOEXEC)
@@ -49,6 +50,15 @@ enum Seclusion {
         var status: Int32 = 0
         while waitpid(process, &status, 0) < 0, errno == EINTR {}
         return (result, status & 0x7F == 0 ? status >> 8 & 0xFF : nil)
+    }
+
+    /// Who starts a program from a thread that blocks signals hands that on: nothing could end the
+    /// lab but SIGKILL.
+    private static func unblockSignals() {
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        for number in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] { sigaddset(&signals, number) }
+        pthread_sigmask(SIG_UNBLOCK, &signals, nil)
     }
 
     // MARK: Inside
