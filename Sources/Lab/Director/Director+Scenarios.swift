@@ -11,6 +11,7 @@ extension Director {
     func perform(_ scenario: Scenario) throws(LabError) {
         let before = shares()
         let eventsBefore = events.count
+        let (straysBefore, copiesBefore) = (ledger.strays, ledger.copiesOfSettled)
         var outcome = ScenarioOutcome(
             scenario: scenario, node: nil, begin: 0, end: 0, steps: [], tunnels: [],
             memoryKilobytes: [:], violations: [])
@@ -39,6 +40,14 @@ extension Director {
         for node in nodes { outcome.memoryKilobytes[node.place.name] = node.memoryKilobytes }
         let limits = scenario.limits(nodes: options.nodes)
         outcome.violations = ScenarioJudge.violations(outcome, limits)
+        if ledger.strays > straysBefore {
+            outcome.violations.append(
+                "\(ledger.strays - straysBefore) packets came changed, or out of a wrong tunnel")
+        }
+        if ledger.copiesOfSettled > copiesBefore {
+            outcome.violations.append(
+                "\(ledger.copiesOfSettled - copiesBefore) packets of earlier scenarios came again")
+        }
         if !isSteady {
             let silent = silentNames()
             outcome.violations.append(

@@ -1,7 +1,6 @@
 // A node of the lab: its configuration, and its process.
 
 internal import Foundation
-internal import GatewayIO
 internal import Glibc
 
 /// One `spindle node`, which may die and start again.
@@ -91,14 +90,6 @@ final class LabNode {
             let line = text.split(separator: "\n").first(where: { $0.hasPrefix("VmRSS:") })
         else { return nil }
         return line.split(separator: " ").dropLast().last.flatMap { Int($0) }
-    }
-
-    /// What the process's counters say; empty: it does not answer.
-    func counters() -> [String: UInt64] {
-        let reply = try? ControlConnection.ask(
-            ControlRequest(.status), path: path + ".control", seconds: 2
-        ) { _ in }
-        return reply?.counters ?? [:]
     }
 
     // MARK: Log
