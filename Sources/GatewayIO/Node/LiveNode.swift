@@ -93,23 +93,25 @@ public final class LiveNode {
             throw .library("\(error)")
         }
         var manual: ManualTunnels?
+        var segment: SharedSegment?
         if let cluster = configuration.cluster, let store {
             let parts = try Self.join(cluster, configuration, store, library)
             (member, sole, self.cluster) = (parts.member, nil, parts.edge)
-            protected = .segment(parts.edge.inside)
+            segment = parts.edge.inside
             clockBase = Self.monotonic() &- parts.start
         } else {
             let sole: SoleMember
             (sole, manual) = try Self.found(configuration, library)
             (member, self.sole, cluster) = (sole, sole, nil)
             clockBase = Self.monotonic() &- sole.founded
-            let device = try TunnelDevice(
-                name: configuration.tunnelDevice, mtu: configuration.tunnelMTU)
-            protected = .device(
-                device, configuration.setsRoutes ? try RouteTable(device: device.index) : nil)
         }
         control = try ControlListener(path: configuration.controlSocket)
         datagramSockets = try Self.openDatagramSockets(configuration)
+        if let segment {
+            protected = .segment(segment)
+        } else {
+            protected = try Self.openDevice(configuration)
+        }
         var espSockets: [ESPSocket] = []
         for address in configuration.addresses {
             espSockets.append(try ESPSocket(address, receives: cluster == nil))
@@ -177,6 +179,15 @@ public final class LiveNode {
             configuration.associations, addresses: configuration.addresses, journal)
         try manual.reconcile(&store, file: configuration.associations?.name ?? "")
         return (journal, manual)
+    }
+
+    private static func openDevice(
+        _ configuration: NodeConfiguration
+    ) throws(NodeError) -> ProtectedSide {
+        let device = try TunnelDevice(
+            name: configuration.tunnelDevice, mtu: configuration.tunnelMTU)
+        return .device(
+            device, configuration.setsRoutes ? try RouteTable(device: device.index) : nil)
     }
 
     private static func openDatagramSockets(
