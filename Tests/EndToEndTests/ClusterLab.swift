@@ -175,6 +175,18 @@ final class ClusterLab {
         return (received, text)
     }
 
+    /// Runs a program in a namespace.
+    func run(in name: String, _ arguments: [String]) throws -> Outcome {
+        try Program.run("/usr/sbin/ip", ["netns", "exec", "\(prefix)-\(name)"] + arguments)
+    }
+
+    /// Starts a program in a namespace that runs beside the test.
+    func start(in name: String, _ arguments: [String], log: String) throws -> Daemon {
+        try Daemon(
+            "/usr/sbin/ip", ["netns", "exec", "\(prefix)-\(name)"] + arguments,
+            log: scratch.path(log))
+    }
+
     /// Waits for what must come, at most half a minute.
     func waitUntil(_ what: String, _ condition: () throws -> Bool) throws {
         let end = ContinuousClock.now + .seconds(30)

@@ -52,6 +52,23 @@ struct LiveClusterTests {
         }
     }
 
+    /// A stream each way, and datagrams. The server's device leaves checksums to others, and gives
+    /// what the kernel has joined.
+    private func sendStream(_ lab: ClusterLab) throws {
+        let server = try lab.start(
+            in: "server",
+            [Program.python, LiveLab.path(of: "stream.py"), "serve", "10.88.0.2", "7000"],
+            log: "stream.log")
+        try server.waitFor("listening")
+        let outcome = try lab.run(
+            in: "peer",
+            [
+                Program.python, LiveLab.path(of: "stream.py"), "send", "10.101.1.1", "10.88.0.2",
+                "7000", "2000000",
+            ])
+        #expect(outcome.code == 0, "\(outcome.testDescription) \(server.text)")
+    }
+
     @Test func nobodyNoticesThatANodeDies() throws {
         let (lab, peers) = try begin()
         defer { _ = peers.stop() }
@@ -90,6 +107,7 @@ struct LiveClusterTests {
                 tunnel: 1, bytes: 3000, fromServer: fromServer)
             #expect(received == 5, "\(text) \((1...3).map(lab.told))")
         }
+        try sendStream(lab)
         let pings = try (1...Self.tunnels).map { try lab.ping(tunnel: $0) }
         try waitForAnswers(pings, lab)
         let leaver = try busiest(lab)

@@ -75,6 +75,8 @@ final class ClusterEdge {
     private var wanted: [UInt64]
     private var noticeLimit = RateLimit(perSecond: 1000, burst: 100)
     private var identification: UInt32 = 0
+    /// Packets of the protected network that a device had joined so that nobody can cut them.
+    private(set) var joined: UInt64 = 0
     /// Whoever works on the gateway holds it.
     let lock: InheritingLock
     let lines = LogQueue()
@@ -219,12 +221,15 @@ final class ClusterEdge {
         case passes
         /// It may not, and its source was told if that is this node's to do.
         case ends
+        /// It was joined, and is to be cut.
+        case row(OffloadHeader)
         /// It must be cut into these.
         case pieces([[UInt8]])
     }
 
-    /// Takes one off the hop limit of a packet and looks at its length. All nodes hear the packet;
-    /// the owner of the identifier that its source hashes to tells it, whoever has the tunnel.
+    /// Takes one off the hop limit of a packet, looks at its length, and completes its checksum.
+    /// All nodes hear the packet; the owner of the identifier that its source hashes to tells it,
+    /// whoever has the tunnel.
     func admit(
         _ packet: UnsafeMutableRawBufferPointer, _ owners: OwnerView, nowNanoseconds now: UInt64
     ) -> Passage {
@@ -233,22 +238,44 @@ final class ClusterEdge {
         }
         let isV4 = load8(base, 0) >> 4 == 4
         guard isV4 || packet.count >= IPPacket.ipv6HeaderBytes else { return .ends }
-        guard packet.count <= insideBytes else {
-            if isV4, load16(base, 6) & 0x4000 == 0 {
-                identification &+= 1
-                guard HopLimit.decrement(base),
-                    let pieces = PacketSplitter.fragments(
-                        of: UnsafeRawBufferPointer(packet), linkBytes: insideBytes,
-                        identification: identification)
-                else { return .ends }
-                return .pieces(pieces)
-            }
-            tell(.tooBig(mtu: insideBytes), about: packet, isV4: isV4, owners, now)
+        let header = OffloadHeader(
+            captured: UnsafeRawBufferPointer(packet), linkBytes: inside.device.mtu,
+            packetBytes: insideBytes)
+        guard let header else {
+            joined += 1
             return .ends
+        }
+        if header.row != .none {
+            return HopLimit.decrement(base) ? .row(header) : .ends
+        }
+        // Without what Ethernet filled it up with.
+        let total = isV4 ? Int(load16(base, 2)) : Int(load16(base, 4)) + IPPacket.ipv6HeaderBytes
+        guard total <= packet.count,
+            header.completeChecksum(UnsafeMutableRawBufferPointer(rebasing: packet[..<total]))
+        else { return .ends }
+        guard total <= insideBytes else {
+            return admit(long: packet, isV4: isV4, owners, now)
         }
         guard !HopLimit.decrement(base) else { return .passes }
         tell(.timeExceeded, about: packet, isV4: isV4, owners, now)
         return .ends
+    }
+
+    /// A packet that is longer than a tunnel takes.
+    private func admit(
+        long packet: UnsafeMutableRawBufferPointer, isV4: Bool, _ owners: OwnerView, _ now: UInt64
+    ) -> Passage {
+        guard let base = packet.baseAddress, isV4, load16(base, 6) & 0x4000 == 0 else {
+            tell(.tooBig(mtu: insideBytes), about: packet, isV4: isV4, owners, now)
+            return .ends
+        }
+        identification &+= 1
+        guard HopLimit.decrement(base),
+            let pieces = PacketSplitter.fragments(
+                of: UnsafeRawBufferPointer(packet), linkBytes: insideBytes,
+                identification: identification)
+        else { return .ends }
+        return .pieces(pieces)
     }
 
     private func tell(

@@ -174,26 +174,39 @@ extension LiveNode {
     private func admit(_ cluster: ClusterEdge, _ owners: OwnerView) {
         let now = now
         var pieces: [[UInt8]] = []
+        var rows: [(row: UnsafeRawBufferPointer, header: OffloadHeader)] = []
         room.filter { packet in
             switch cluster.admit(packet, owners, nowNanoseconds: now) {
             case .passes: return true
             case .ends: return false
+            case .row(let header):
+                rows.append((UnsafeRawBufferPointer(packet), header))
+                return false
             case .pieces(let cut):
                 pieces += cut
                 return false
             }
         }
-        // What is kept may lie where pieces are to be written.
-        if !pieces.isEmpty { seal() }
+        cluster.inside.flush()
+        guard !rows.isEmpty || !pieces.isEmpty else { return }
+        seal()
+        // What was captured lies in the places of pieces; in those of arrivals there is room.
+        for (row, header) in rows {
+            guard var cutter = PacketCutter(row, header) else { continue }
+            while true {
+                if room.free == 0 { seal() }
+                let slot = room.count
+                guard let length = cutter.next(room.address(slot)) else { break }
+                room.append(slot: slot, before: 0, count: length)
+            }
+            seal()
+        }
         for piece in pieces {
             if room.free == 0 { seal() }
-            piece.withUnsafeBytes { bytes in
-                guard let base = bytes.baseAddress else { return }
-                room.piece.copyMemory(from: base, byteCount: bytes.count)
-                room.appendPiece(of: 0, before: 0, count: bytes.count)
-            }
+            let slot = room.count
+            piece.withUnsafeBytes { room.place(slot).copyMemory(from: $0) }
+            room.append(slot: slot, before: 0, count: piece.count)
         }
-        cluster.inside.flush()
     }
 
     private func note(_ news: [SegmentNews]) {
