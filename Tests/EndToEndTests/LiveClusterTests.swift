@@ -27,7 +27,11 @@ struct LiveClusterTests {
     }
 
     /// Sent and received, as ping sums up.
-    private func result(_ ping: Daemon) throws -> (sent: Int, received: Int) {
+    private func result(_ ping: Daemon, _ lab: ClusterLab) throws -> (sent: Int, received: Int) {
+        // However fast the rest was: enough for the numbers to mean something.
+        try lab.waitUntil("many pings came back") {
+            ping.text.components(separatedBy: "icmp_seq=").count > 120
+        }
         ping.signal(SIGINT)
         try ping.waitFor("packet loss")
         let words = ping.text.split { " \n".contains($0) }
@@ -92,7 +96,7 @@ struct LiveClusterTests {
         try waitForAnswers(pings, lab)
         #expect(try lab.peerAssociations() == before, "\(lab.told(victim))")
         for ping in pings {
-            let (sent, received) = try result(ping)
+            let (sent, received) = try result(ping, lab)
             #expect(received > 100 && sent - received < 250, "\(sent) sent, \(received) received")
         }
     }
@@ -108,6 +112,14 @@ struct LiveClusterTests {
             #expect(received == 5, "\(text) \((1...3).map(lab.told))")
         }
         try sendStream(lab)
+        // Every node hears all of the inner segment, and some sent into it.
+        let told = try (1...3).map { number in
+            try Program.spindle(
+                ["status", "--json", "--socket", lab.scratch.path("n\(number).control")]
+            ).text
+        }
+        #expect(told.allSatisfy { $0.contains("segment.inside.captured") }, "\(told)")
+        #expect(told.contains { $0.contains("segment.inside.sent") }, "\(told)")
         let pings = try (1...Self.tunnels).map { try lab.ping(tunnel: $0) }
         try waitForAnswers(pings, lab)
         let leaver = try busiest(lab)
@@ -115,7 +127,7 @@ struct LiveClusterTests {
         #expect(lab.told(leaver).contains("leaving"), "\(lab.told(leaver))")
         try waitForAnswers(pings, lab)
         for ping in pings {
-            let (sent, received) = try result(ping)
+            let (sent, received) = try result(ping, lab)
             // The last one may be under way.
             #expect(received > 50 && sent - received <= 1, "\(sent) sent, \(received) received")
         }

@@ -44,6 +44,6 @@ extension NodeReading {
             isAlone: false, gateway: gateway.status(nowNanoseconds: now),
             identifiers: gateway.identifierStatuses(), counters: gateway.counters,
             ike: gateway.ikeCounters(), link: gateway.linkCounters, card: gateway.cardCounters,
-            pairs: 0, storeTrouble: nil, isStopping: false)
+            segments: [:], pairs: 0, storeTrouble: nil, isStopping: false)
     }
 }

@@ -77,6 +77,8 @@ final class ClusterEdge {
     private var identification: UInt32 = 0
     /// Packets of the protected network that a device had joined so that nobody can cut them.
     private(set) var joined: UInt64 = 0
+    /// ICMP errors that quoted packets of ours.
+    var icmpErrors: UInt64 = 0
     /// Whoever works on the gateway holds it.
     let lock: InheritingLock
     let lines = LogQueue()
@@ -142,6 +144,19 @@ final class ClusterEdge {
         }
         // A link-local address asks for everything on the link, but is routed to last.
         return all.filter { !$0.address.isLinkLocal } + all.filter(\.address.isLinkLocal)
+    }
+
+    /// What the segments counted, for `spindle status`.
+    var counts: [String: UInt64] {
+        [
+            "outside.captured": outside.captured.accepted,
+            "outside.overrun": outside.captured.dropped,
+            "outside.refusedFragments": outside.refusedFragments,
+            "outside.icmpErrors": icmpErrors, "outside.claims": outside.answered.conflicts,
+            "inside.captured": inside.captured.accepted,
+            "inside.overrun": inside.captured.dropped, "inside.joined": joined,
+            "inside.sent": inside.sent.sent, "inside.unreachable": inside.sent.unreachable,
+        ]
     }
 
     // MARK: The two threads

@@ -216,7 +216,7 @@ extension LiveNode {
                 log(
                     .warning,
                     "\(conflict.claimant) claims the cluster address \(conflict.address)")
-            case .error: counters["icmpErrors", default: 0] += 1
+            case .error: cluster?.icmpErrors += 1
             }
         }
     }

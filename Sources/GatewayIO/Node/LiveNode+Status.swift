@@ -13,7 +13,8 @@ extension LiveNode {
             identifiers: cluster == nil ? [] : member.gateway.identifierStatuses(),
             counters: member.gateway.counters, ike: member.gateway.ikeCounters(),
             link: member.gateway.linkCounters, card: member.gateway.cardCounters,
-            pairs: pairs.count, storeTrouble: member.storeTrouble, isStopping: isStopping)
+            segments: cluster?.counts ?? [:], pairs: pairs.count, storeTrouble: member.storeTrouble,
+            isStopping: isStopping)
     }
 
     func answer(_ monitor: any MonitorBackend) {

@@ -54,7 +54,6 @@ public final class LiveNode {
     var manual: [SPI: String] = [:]
     /// Virtual addresses of ours that the device has, by local SPI.
     var ownAddresses: [UInt64: [IPAddress]] = [:]
-    var counters: [String: UInt64] = [:]
 
     let room = PacketRoom()
     /// Datagrams that came in, and datagrams on their way out.

@@ -23,6 +23,8 @@ public struct NodeReading: Sendable {
     public let link: HALinkCounters
     /// The card.
     public let card: CardCounters
+    /// The segments of a member of a cluster, by name.
+    public let segments: [String: UInt64]
     /// Pairs of CHILD SAs, and manually keyed tunnels.
     public let pairs: Int
     /// Why the store can't be used, in one line; nil: it can.
@@ -62,6 +64,9 @@ public struct NodeStatus: Codable, Sendable {
             "pairs": UInt64(reading.pairs), "linkSent": reading.link.sent,
             "linkReceived": reading.link.received,
         ]
+        for (name, count) in reading.segments where count > 0 {
+            counters["segment.\(name)"] = count
+        }
         for (reason, count) in reading.counters.drops.nonzero {
             counters["drop.\(reason)"] = count
         }
