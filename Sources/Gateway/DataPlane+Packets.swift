@@ -286,6 +286,15 @@ extension DataPlane {
         return .delivered
     }
 
+    /// True for a packet of the protected side whose tunnel is another node's; it is counted.
+    mutating func isForeign(_ packet: UnsafeRawBufferPointer) -> Bool {
+        guard let entry = table.findOutbound(covering: packet),
+            roles[Int(table.status(of: entry).distributionIdentifier)] == .foreign
+        else { return false }
+        counters.foreign += 1
+        return true
+    }
+
     private mutating func missedSession(
         _ tableSlot: UInt32, _ now: UInt64
     ) -> DropReason {

@@ -184,6 +184,13 @@ public struct Gateway: ~Copyable {
         if plane.isLackingKeys { pump(now) }
     }
 
+    /// True for a packet of the protected side whose tunnel is another node's: nothing needs to be
+    /// done with it. It is counted. All nodes see all packets of a shared segment, so this costs
+    /// less than ``send(_:verdicts:nowNanoseconds:packetTime:)``.
+    public mutating func isForeign(_ packet: UnsafeRawBufferPointer) -> Bool {
+        plane.isForeign(packet)
+    }
+
     // MARK: Input and output
 
     /// Takes a datagram of the HA link, whoever sent it.

@@ -247,8 +247,9 @@ private func joined(_ packets: [[UInt8]]) -> [(octets: [UInt8], header: OffloadH
     @Test func segmentsAreJoinedAsTheirFieldsSay() throws {
         var random = SeededGenerator()
         for _ in 0..<200 {
-            var (segments, row, segmentBytes) = flow(&random)
-            if Bool.random(using: &random) {
+            let isTCP = Bool.random(using: &random)
+            var (segments, row, segmentBytes) = flow(&random, isTCP: isTCP)
+            if isTCP, Bool.random(using: &random) {
                 row.flags |= 0x08
                 segments[segments.count - 1].flags |= 0x08
             }
@@ -259,6 +260,24 @@ private func joined(_ packets: [[UInt8]]) -> [(octets: [UInt8], header: OffloadH
         }
     }
 
+    // Kernels before Linux 6.2 refuse rows of datagrams.
+    @Test func datagramsAreLeftAloneWhereTheKernelTakesNoRows() {
+        var random = SeededGenerator()
+        var fields = Fields()
+        fields.isTCP = false
+        fields.payload = octets(1000, &random)
+        var packet = fields.packet()
+        var next = packet
+        packet.withUnsafeMutableBytes { first in
+            next.withUnsafeMutableBytes { second in
+                guard let one = first.baseAddress, let two = second.baseAddress else { return }
+                var train = SegmentTrain(one, count: first.count, joinsDatagrams: false)
+                #expect(train.append(two, count: second.count) == nil)
+                #expect(train.finish() == .complete)
+            }
+        }
+    }
+
     // What came by itself goes by itself, and not an octet of it is changed.
     @Test(arguments: 0..<Self.strangers.count)
     func whatDoesNotFollowIsLeftAlone(number: Int) throws {
@@ -266,6 +285,7 @@ private func joined(_ packets: [[UInt8]]) -> [(octets: [UInt8], header: OffloadH
         for isV4 in [true, false] {
             var first = Fields()
             first.isV4 = isV4
+            first.isTCP = !Self.strangers[number].isOfDatagrams
             first.payload = octets(1000, &random)
             var second = first
             second.sequence &+= 1000
@@ -286,11 +306,25 @@ private func joined(_ packets: [[UInt8]]) -> [(octets: [UInt8], header: OffloadH
         let name: String
         /// True: it can't be with IPv6.
         var isV4Only = false
+        /// True: datagrams instead of TCP.
+        var isOfDatagrams = false
         var change: @Sendable (inout Fields, inout Fields) -> Void = { _, _ in }
         var damage: @Sendable (inout [[UInt8]]) -> Void = { _ in }
     }
 
     private static let strangers: [Stranger] = [
+        Stranger(
+            name: "other port of datagrams", isOfDatagrams: true,
+            change: { _, next in next.ports[0] ^= 1 }),
+        Stranger(
+            name: "longer datagram", isOfDatagrams: true,
+            change: { _, next in next.payload.append(1) }),
+        Stranger(
+            name: "damaged datagram", isOfDatagrams: true,
+            damage: { $0[1][$0[1].count - 1] ^= 1 }),
+        Stranger(
+            name: "TCP after a datagram", isOfDatagrams: true,
+            change: { _, next in next.isTCP = true }),
         Stranger(name: "gap", change: { _, next in next.sequence += 1 }),
         Stranger(name: "repetition", change: { first, next in next.sequence = first.sequence }),
         Stranger(name: "other port", change: { _, next in next.ports[3] ^= 1 }),
@@ -334,10 +368,11 @@ private func joined(_ packets: [[UInt8]]) -> [(octets: [UInt8], header: OffloadH
                 next.identification += 1
             }),
         Stranger(
-            name: "another protocol",
-            change: { first, next in
-                first.isTCP = false
-                next.isTCP = false
+            name: "datagrams without checksums", isV4Only: true, isOfDatagrams: true,
+            damage: { packets in
+                for index in packets.indices {
+                    packets[index].replaceSubrange(26..<28, with: [0, 0])
+                }
             }),
         Stranger(name: "broken payload", damage: { $0[1][$0[1].count - 1] ^= 1 }),
         Stranger(name: "broken payload of the first", damage: { $0[0][$0[0].count - 1] ^= 1 }),

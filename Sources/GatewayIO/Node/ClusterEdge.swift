@@ -242,6 +242,16 @@ final class ClusterEdge {
         case pieces([[UInt8]])
     }
 
+    /// True for a packet of which a router has nothing to tell, whoever has the tunnel.
+    func isPlain(_ packet: UnsafeRawBufferPointer) -> Bool {
+        guard let base = packet.baseAddress, packet.count >= IPPacket.ipv6HeaderBytes else {
+            return false
+        }
+        let hops = load8(base, load8(base, 0) >> 4 == 4 ? 8 : 7)
+        // What is longer than the link was joined on it.
+        return hops > 1 && (packet.count <= insideBytes || packet.count > inside.device.mtu)
+    }
+
     /// Takes one off the hop limit of a packet, looks at its length, and completes its checksum.
     /// All nodes hear the packet; the owner of the identifier that its source hashes to tells it,
     /// whoever has the tunnel.

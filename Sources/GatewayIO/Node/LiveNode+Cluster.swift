@@ -162,7 +162,9 @@ extension LiveNode {
     func forward(_ cluster: ClusterEdge) {
         for _ in 0..<Self.turnsMaximum {
             let owners = owners
-            let count = cluster.inside.receive(into: room, owners, nowNanoseconds: now)
+            let count = cluster.inside.receive(
+                into: room, owners, nowNanoseconds: now,
+                isForeign: { cluster.isPlain($0) && member.gateway.isForeign($0) })
             admit(cluster, owners)
             seal()
             note(cluster.inside.takeNews())

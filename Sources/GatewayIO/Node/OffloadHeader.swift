@@ -34,6 +34,14 @@ struct OffloadHeader: Equatable {
     static let complete = OffloadHeader(
         row: .none, segmentBytes: 0, headerBytes: 0, checksumStart: nil, checksumOffset: 0)
 
+    /// The same, for a packet behind so many octets of another header.
+    func behind(_ octets: Int) -> OffloadHeader {
+        var header = self
+        header.headerBytes += octets
+        header.checksumStart = checksumStart.map { $0 + octets }
+        return header
+    }
+
     /// Writes 10 octets.
     func write(_ base: UnsafeMutableRawPointer) {
         var header = virtio_net_hdr()
@@ -62,7 +70,7 @@ struct OffloadHeader: Equatable {
         let sum = checksumSum(base + checksumStart, count: packet.count - checksumStart)
         let checksum = checksumFold(sum)
         // 0 means "none" in UDP (RFC 768), and 0xFFFF is the same number.
-        let isZero = checksum == 0 && checksumOffset == PacketCutter.udpChecksumOffset
+        let isZero = checksum == 0 && checksumOffset == UDPHeader.checksumOffset
         store16(isZero ? 0xFFFF : checksum, base, place)
         return true
     }

@@ -4,10 +4,6 @@ internal import Wire
 
 /// Cuts one row, piece by piece.
 struct PacketCutter {
-    /// From the beginning of UDP's header.
-    static let udpChecksumOffset = 6
-    private static let udpHeaderBytes = 8
-
     private let row: UnsafeRawBufferPointer
     private let base: UnsafeRawPointer
     private let isTCP: Bool
@@ -38,7 +34,7 @@ struct PacketCutter {
         isTCP = header.row != .udp
         isV4 = !row.isEmpty && load8(base, 0) >> 4 == 4
         let ipHeaderBytes = isV4 ? Int(load8(base, 0) & 0xF) * 4 : IPPacket.ipv6HeaderBytes
-        let transportBytes = isTCP ? TCPSegment.headerBytesMinimum : Self.udpHeaderBytes
+        let transportBytes = isTCP ? TCPHeader.bytesMinimum : UDPHeader.byteCount
         guard isV4 == (header.row == .tcpV4) || !isTCP,
             ipHeaderBytes >= (isV4 ? IPPacket.ipv4HeaderBytes : IPPacket.ipv6HeaderBytes),
             isV4 ? transport == ipHeaderBytes : transport >= ipHeaderBytes,
@@ -49,7 +45,7 @@ struct PacketCutter {
         guard headerBytes >= transport + transportBytes, headerBytes < row.count else { return nil }
         offset = headerBytes
         // The kernel summed the pseudo header with the length of the whole row (RFC 9293 §3.1).
-        let place = transport + (isTCP ? TCPSegment.checksumOffset : Self.udpChecksumOffset)
+        let place = transport + (isTCP ? TCPHeader.checksumOffset : UDPHeader.checksumOffset)
         let length = UInt16(truncatingIfNeeded: row.count - transport)
         pseudoSum = UInt64(load16(base, place)) + UInt64(~length)
     }
@@ -96,13 +92,13 @@ struct PacketCutter {
         let done = UInt32(truncatingIfNeeded: offset - headerBytes)
         store32(sequence &+ done, room, transport + 4)
         var flags = load8(base, transport + 13)
-        if !isLast { flags &= ~(TCPSegment.finFlag | TCPSegment.pushFlag) }
-        if index > 0 { flags &= ~TCPSegment.windowReducedFlag }
+        if !isLast { flags &= ~(TCPHeader.finFlag | TCPHeader.pushFlag) }
+        if index > 0 { flags &= ~TCPHeader.windowReducedFlag }
         store8(flags, room, transport + 13)
     }
 
     private func writeChecksum(_ room: UnsafeMutableRawPointer, _ total: Int) {
-        let place = transport + (isTCP ? TCPSegment.checksumOffset : Self.udpChecksumOffset)
+        let place = transport + (isTCP ? TCPHeader.checksumOffset : UDPHeader.checksumOffset)
         store16(0, room, place)
         let length = total - transport
         let sum = checksumSum(room + transport, count: length, from: pseudoSum + UInt64(length))

@@ -14,6 +14,7 @@ final class TunnelDevice {
     let descriptor: FileDescriptor
     /// Segments that wait to be written as one packet.
     private var train: SegmentTrain?
+    private var joinsDatagrams = true
     /// The first packet of the train with its header, and the payload of each other.
     private let pieces: UnsafeMutablePointer<iovec>
 
@@ -62,7 +63,8 @@ final class TunnelDevice {
         } else {
             flush()
             pieces[0] = iovec(iov_base: base - header, iov_len: packet.length + header)
-            train = SegmentTrain(base, count: packet.length)
+            train = SegmentTrain(
+                base, count: packet.length, joinsDatagrams: joinsDatagrams)
         }
         if train?.isClosed == true || train?.count == PacketRoom.slots { flush() }
     }
@@ -72,6 +74,7 @@ final class TunnelDevice {
         guard let train, let first = pieces[0].iov_base else { return }
         self.train = nil
         train.finish().write(first)
-        _ = writev(descriptor.number, pieces, Int32(train.count))
+        let written = writev(descriptor.number, pieces, Int32(train.count))
+        if written < 0, errno == EINVAL, train.isOfDatagrams { joinsDatagrams = false }
     }
 }

@@ -16,8 +16,6 @@ struct DatagramPath {
 }
 
 extension SegmentSender {
-    private static let udpBytes = 8
-
     /// Sends a datagram, as the packet that it came in, to its owner's MAC address. False, and
     /// nothing is sent, when it does not fit the device's MTU; one of a row that came over the same
     /// segment does.
@@ -27,7 +25,7 @@ extension SegmentSender {
         precondition(path.source.family == path.destination.family)
         let isV4 = path.source.family == .v4
         let headerBytes = isV4 ? IPPacket.ipv4HeaderBytes : IPPacket.ipv6HeaderBytes
-        let udpBytes = Self.udpBytes + payload.count
+        let udpBytes = UDPHeader.byteCount + payload.count
         guard headerBytes + udpBytes <= device.mtu else { return false }
         append(bytes: EthernetHeader.byteCount + headerBytes + udpBytes) { place in
             EthernetHeader.write(
@@ -48,7 +46,7 @@ extension SegmentSender {
             store16(UInt16(truncatingIfNeeded: udpBytes), udp, 4)
             store16(0, udp, 6)
             if let base = payload.baseAddress {
-                (udp + Self.udpBytes).copyMemory(from: base, byteCount: payload.count)
+                (udp + UDPHeader.byteCount).copyMemory(from: base, byteCount: payload.count)
             }
             // The pseudo-header of RFC 768, and of RFC 8200 §8.1.
             let addresses = checksumSum(

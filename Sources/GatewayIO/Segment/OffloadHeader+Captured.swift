@@ -17,8 +17,8 @@ extension OffloadHeader {
         let isJoined = parsed.totalLength > linkBytes
         let start = parsed.payloadOffset
         let isTCP = parsed.transportProtocol == IPProtocol.tcp
-        let headerBytes = isTCP ? TCPSegment.headerBytesMinimum : 8
-        let place = isTCP ? TCPSegment.checksumOffset : PacketCutter.udpChecksumOffset
+        let headerBytes = isTCP ? TCPHeader.bytesMinimum : UDPHeader.byteCount
+        let place = isTCP ? TCPHeader.checksumOffset : UDPHeader.checksumOffset
         guard isTCP || parsed.transportProtocol == IPProtocol.udp, !parsed.isFragment,
             parsed.totalLength - start >= headerBytes,
             load16(base, start + place) == Self.pseudoSum(base, parsed)

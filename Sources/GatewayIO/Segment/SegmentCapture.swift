@@ -78,13 +78,16 @@ final class SegmentCapture {
         guard result == 0 else { throw .last("joining \(group) on \(device.name)") }
     }
 
+    /// What becomes of a frame with an IP packet.
+    enum Use { case packet, other, none }
+
     /// Puts IP packets that wait, without their Ethernet headers, into the free places of `room`,
-    /// and shows every other frame, and those IP packets that `isOther` says, to `other`. Returns
-    /// how many frames there were; does not wait.
+    /// as far as `sort` says so, and shows every other frame, and those that `sort` says, to
+    /// `other`. Returns how many frames there were; does not wait.
     ///
-    /// `other` must not keep the octets: they go back to the kernel.
+    /// Neither may keep the octets: they go back to the kernel.
     func receive(
-        into room: PacketRoom, isOther: (UnsafeRawBufferPointer) -> Bool = { _ in false },
+        into room: PacketRoom, sort: (UnsafeRawBufferPointer) -> Use = { _ in .packet },
         other: (UnsafeRawBufferPointer) -> Void
     ) -> Int {
         socket.dispatch(limit: room.free) { frame in
@@ -93,8 +96,14 @@ final class SegmentCapture {
                 return
             }
             let type = load16(base, 12)
-            guard type == EthernetHeader.ipv4 || type == EthernetHeader.ipv6, !isOther(frame)
-            else { return other(frame) }
+            guard type == EthernetHeader.ipv4 || type == EthernetHeader.ipv6 else {
+                return other(frame)
+            }
+            switch sort(frame) {
+            case .packet: break
+            case .other: return other(frame)
+            case .none: return
+            }
             let bytes = frame.count - EthernetHeader.byteCount
             guard bytes <= PacketRoom.packetMaximum else {
                 unusable += 1

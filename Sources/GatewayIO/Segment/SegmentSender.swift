@@ -36,7 +36,10 @@ final class SegmentSender {
     }
 
     private static let slots = PacketRoom.slots
-    private static let slotBytes = EthernetHeader.byteCount + PacketRoom.packetMaximum
+    /// What a slot holds: what the kernel is to do (OffloadHeader), Ethernet's header, the packet.
+    private static let frameOffset = OffloadHeader.byteCount
+    private static let packetOffset = frameOffset + EthernetHeader.byteCount
+    private static let slotBytes = packetOffset + PacketRoom.packetMaximum
     /// Packets that wait for neighbors' addresses.
     private static let waitingMaximum = 128
 
@@ -50,7 +53,13 @@ final class SegmentSender {
     private let memory: UnsafeMutableRawPointer
     private let headers: UnsafeMutablePointer<mmsghdr>
     private let pieces: UnsafeMutablePointer<iovec>
+    /// By slot: how many packets are in it, and whether they are several UDP datagrams.
+    private var rows = [(packets: UInt64, isOfDatagrams: Bool)](
+        repeating: (1, false), count: slots)
     private var count = 0
+    /// The last frame, as far as others may follow in it.
+    private var train: SegmentTrain?
+    private var joinsDatagrams = true
     private(set) var counters = Counters()
 
     /// Opens a socket on the device. Of several routes to a destination the first counts.
@@ -85,6 +94,8 @@ final class SegmentSender {
         }
         guard isBound == 0 else { throw .last("binding a packet socket to \(device.name)") }
         _ = number.trySet(SOL_SOCKET, SO_SNDBUFFORCE, 8 << 20)
+        // Rows go out in one piece, and the device or the kernel cuts them.
+        try number.set(SOL_PACKET, PACKET_VNET_HDR, 1)
     }
 
     deinit {
@@ -102,13 +113,18 @@ final class SegmentSender {
         else { return }
         let isV4 = load8(base, 0) >> 4 == 4
         guard isV4 || packet.count >= IPPacket.ipv6HeaderBytes else { return }
+        if joins(packet) { return }
         let destination = IPAddress(isV4 ? .v4 : .v6, at: base, isV4 ? 16 : 24)
         guard let neighbor = nextHop(to: destination) else {
             counters.unreachable += 1
             return
         }
         switch neighbors.resolve(neighbor, nowNanoseconds: now) {
-        case .address(let address): send(packet, to: address)
+        case .address(let address):
+            send(packet, to: address)
+            train = SegmentTrain(
+                place(count - 1) + Self.packetOffset, count: packet.count,
+                joinsDatagrams: joinsDatagrams)
         case .unreachable: counters.unreachable += 1
         case .tableFull: counters.overflowed += 1
         case .pending:
@@ -153,13 +169,39 @@ final class SegmentSender {
         return nil
     }
 
+    private func place(_ slot: Int) -> UnsafeMutableRawPointer { memory + slot * Self.slotBytes }
+
+    /// Puts a packet into the last frame, if it is what follows there; both then have one
+    /// destination.
+    private func joins(_ packet: UnsafeRawBufferPointer) -> Bool {
+        guard let base = packet.baseAddress, let end = pieces[max(count, 1) - 1].iov_base,
+            let segment = train?.append(
+                UnsafeMutableRawPointer(mutating: base), count: packet.count)
+        else { return false }
+        (end + pieces[count - 1].iov_len).copyMemory(
+            from: base + segment.headerBytes, byteCount: segment.payloadBytes)
+        pieces[count - 1].iov_len += segment.payloadBytes
+        return true
+    }
+
+    /// Says what is to be done with the last frame: nothing follows in it.
+    private func finishTrain() {
+        guard let train else { return }
+        self.train = nil
+        train.finish().behind(EthernetHeader.byteCount).write(place(count - 1))
+        rows[count - 1] = (UInt64(train.count), train.count > 1 && train.isOfDatagrams)
+    }
+
     /// Has `write` fill the next frame.
     func append(bytes: Int, _ write: (UnsafeMutableRawPointer) -> Void) {
-        precondition(bytes <= Self.slotBytes)
+        precondition(bytes <= Self.slotBytes - Self.frameOffset)
+        finishTrain()
         if count == Self.slots { flush() }
-        let place = memory + count * Self.slotBytes
-        write(place)
-        pieces[count] = iovec(iov_base: place, iov_len: bytes)
+        let place = place(count)
+        OffloadHeader.complete.write(place)
+        write(place + Self.frameOffset)
+        rows[count] = (1, false)
+        pieces[count] = iovec(iov_base: place, iov_len: Self.frameOffset + bytes)
         headers[count].msg_hdr = msghdr()
         headers[count].msg_hdr.msg_iov = pieces + count
         headers[count].msg_hdr.msg_iovlen = 1
@@ -168,16 +210,18 @@ final class SegmentSender {
 
     /// Sends what was taken.
     func flush() {
+        finishTrain()
         var sent = 0
         while sent < count {
             let taken = sendmmsg(descriptor.number, headers + sent, UInt32(count - sent), 0)
             if taken > 0 {
+                for slot in sent..<sent + Int(taken) { counters.sent += rows[slot].packets }
                 sent += Int(taken)
-                counters.sent += UInt64(taken)
             } else if errno != EINTR {
                 // One that can't be sent must not hold up the others.
+                if errno == EINVAL, rows[sent].isOfDatagrams { joinsDatagrams = false }
+                counters.congested += rows[sent].packets
                 sent += 1
-                counters.congested += 1
             }
         }
         count = 0

@@ -96,12 +96,19 @@ final class SharedSegment {
 
     // MARK: In
 
-    /// Puts packets for the gateway into `room`, and deals with everything else by itself. Returns
-    /// how many frames there were.
-    func receive(into room: PacketRoom, _ owners: OwnerView, nowNanoseconds now: UInt64) -> Int {
+    /// Puts packets for the gateway into `room`, but those that `isForeign` says, and deals with
+    /// everything else by itself. Returns how many frames there were.
+    func receive(
+        into room: PacketRoom, _ owners: OwnerView, nowNanoseconds now: UInt64,
+        isForeign: (UnsafeRawBufferPointer) -> Bool = { _ in false }
+    ) -> Int {
         let count = capture.receive(
-            into: room, isOther: { !isForTunnels($0) },
-            other: { takeOther($0, room, owners, now) })
+            into: room,
+            sort: { frame in
+                guard isForTunnels(frame) else { return .other }
+                let packet = UnsafeRawBufferPointer(rebasing: frame[EthernetHeader.byteCount...])
+                return isForeign(packet) ? .none : .packet
+            }, other: { takeOther($0, room, owners, now) })
         sender.flush()
         return count
     }

@@ -60,6 +60,10 @@ struct FilterReplacementTests {
     }
 
     /// Neighbors of the lab speak, too.
+    private func sort(_ frame: UnsafeRawBufferPointer) -> SegmentCapture.Use {
+        isNoESP(frame) ? .other : .packet
+    }
+
     private func isNoESP(_ frame: UnsafeRawBufferPointer) -> Bool {
         frame[12] != 8 || frame.count < 24 || frame[23] != 50
     }
@@ -94,7 +98,7 @@ struct FilterReplacementTests {
             let isOver = load.isOver
             try capture.replaceFilter(programs[replacements % programs.count])
             replacements += 1
-            let taken = capture.receive(into: room, isOther: isNoESP, other: { _ in })
+            let taken = capture.receive(into: room, sort: sort, other: { _ in })
             for index in 0..<room.count {
                 let octets = room.descriptors[index].packet[24..<28]
                 let value: UInt32 = number(octets)
@@ -107,7 +111,7 @@ struct FilterReplacementTests {
         }
         // What comes twice comes now.
         wait(for: capture)
-        _ = capture.receive(into: room, isOther: isNoESP, other: { _ in })
+        _ = capture.receive(into: room, sort: sort, other: { _ in })
         total += room.count
         print("\(replacements) replacements under \(count) packets: \(total) came")
         #expect(load.isOver && load.refused == 0 && capture.statistics.dropped == 0)
@@ -137,7 +141,7 @@ struct FilterReplacementTests {
             with = min(with, try nanosecondsEach(socket, foreign))
             for one in open {
                 let room = PacketRoom()
-                _ = one.receive(into: room, isOther: isNoESP, other: { _ in })
+                _ = one.receive(into: room, sort: sort, other: { _ in })
                 #expect(room.count == 0)
                 try one.replaceFilter([FilterInstruction(code: 6, value: 0)])
             }
@@ -176,7 +180,7 @@ struct FilterReplacementTests {
             while count < packets.count, ContinuousClock.now < end {
                 wait(for: capture)
                 let start = threadNanoseconds()
-                while capture.receive(into: room, isOther: isNoESP, other: { _ in }) > 0 {
+                while capture.receive(into: room, sort: sort, other: { _ in }) > 0 {
                     count += room.count
                     room.clear()
                 }

@@ -211,7 +211,7 @@ final class SegmentNode {
         let now = Self.now()
         var count = 0
         while true {
-            let taken = capture.receive(into: room, isOther: isForResponder) { frame in
+            let taken = capture.receive(into: room, sort: sort) { frame in
                 sender.learn(frame, nowNanoseconds: now)
                 let action = responder.receive(frame, nowNanoseconds: now) { owned.contains($0) }
                 switch action {
@@ -227,6 +227,10 @@ final class SegmentNode {
         }
         sender.flush()
         return count
+    }
+
+    private func sort(_ frame: UnsafeRawBufferPointer) -> SegmentCapture.Use {
+        isForResponder(frame) ? .other : .packet
     }
 
     /// ICMP and neighbor discovery.

@@ -366,6 +366,51 @@ struct SharedSegmentTests {
         return relayed
     }
 
+    // What would fool us: rows that the kernel takes and then drops, or cuts otherwise. Hence the
+    // receiver is a plain UDP socket, which hears datagrams one by one.
+    @Test(arguments: [0, 1])
+    func rowsArriveAsTheDatagramsThatTheyWere(family: Int) throws {
+        let nodes = try makeNodes()
+        let address = try #require(IPAddress(family == 0 ? "10.77.0.9" : "fd77::9"))
+        let (socket, other) = try lab.inside("peer") {
+            (
+                try DatagramSocket(address, port: 4500, hasMarker: true),
+                try DatagramSocket(address, port: 4501, hasMarker: true)
+            )
+        }
+        _ = socket.descriptor.number.trySet(SOL_UDP, UDP_GRO, 0)
+        _ = other.descriptor.number.trySet(SOL_UDP, UDP_GRO, 0)
+        // The neighbor is known, a stream that others interrupt, and one that is cut short.
+        let lengths = [8] + [Int](repeating: 1200, count: 40) + [700, 1200, 1200, 1400, 1400]
+        var expected: [[UInt8]] = []
+        for (number, length) in lengths.enumerated() {
+            let payload = (0..<length).map { UInt8(truncatingIfNeeded: $0 * 7 + number) }
+            let port: UInt16 = number % 10 == 9 ? 4501 : 4500
+            if port == 4500 { expected.append(payload) }
+            let body = udpDatagram(from: 4500, to: port, payload)
+            var packet =
+                OuterPackets.header(
+                    from: front.addresses[family], to: address, protocol: 17, payload: body)
+                + body
+            let start = packet.count - body.count
+            let addresses = family == 0 ? packet[12..<20] : packet[8..<40]
+            let pseudo = addresses + [0, 17] + bigEndian(UInt16(body.count))
+            let sum = naiveChecksum(Array(pseudo) + body)
+            packet.replaceSubrange(start + 6..<start + 8, with: bigEndian(sum))
+            packet.withUnsafeBytes {
+                nodes[0].sender.send($0, nowNanoseconds: SegmentNode.now())
+            }
+            if number == 0 { _ = work(nodes) { nodes[0].sender.counters.sent > 1 } }
+        }
+        var received: [[UInt8]] = []
+        let isAll = work(nodes) {
+            while let datagram = read(socket) { received.append(datagram) }
+            return received.count >= expected.count
+        }
+        #expect(isAll && received == expected)
+        #expect(nodes[0].sender.counters.congested == 0)
+    }
+
     @Test func nodesFindTheirNeighbors() throws {
         let nodes = try makeNodes()
         for (own, family) in [("10.77.0.9", 0), ("fd77::9", 1)] {
